@@ -1,0 +1,140 @@
+"""A variant's name or ViTConfig -> functional keras.Model, images to logits."""
+
+import dataclasses
+
+import keras
+
+from vit_keras.config import ViTConfig, resolve_config
+from vit_keras.layers import LayerNorm, PatchEncoder, Patches, Pool, TransformerBlock
+from vit_keras.preprocessing import Preprocessing
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class ViT(keras.Model):
+    """A functional model which also carries what its users need; made by `build_vit`.
+
+    Everything below is saved in the .keras file.
+
+    Attributes:
+        config: ViTConfig.
+        preprocessing: Preprocessing, uint8 images of any size -> this model's input.
+        class_names: tuple of the classes' names in the order of the logits, or empty.
+    """
+
+    def __init__(
+        self, inputs, outputs, name=None, *, config, preprocessing, class_names=(), **kwargs
+    ):
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.config = ViTConfig(**config)
+        self.preprocessing = Preprocessing(**preprocessing)
+        self.class_names = tuple(class_names)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "config": dataclasses.asdict(self.config),
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "class_names": list(self.class_names),
+        }
+
+
+def build_vit(
+    variant="vit_b16", *, preprocessing=None, class_names=(), name=None, **overrides
+) -> ViT:
+    """Builds a Vision Transformer as a functional model with named layers.
+
+    Input `images`: float32 (batch, height, width, channels), normalised.
+    Output `head`: logits (batch, num_classes); with num_classes=0 the pooled token (batch, width).
+
+    Args:
+        variant: a row of `vit_keras.VARIANTS`, or a ViTConfig.
+        preprocessing: Preprocessing that belongs to the model; by default a centre crop, resized
+            bilinearly and scaled to [-1, 1] as for Google's checkpoints.
+        class_names: names of the classes in the order of the logits.
+        name: of the model; the variant's by default.
+        **overrides: fields of ViTConfig: image_size, num_classes, pooling, ...
+
+    Raises:
+        ValueError: unknown variant or field, a config no ViT can be built from, or preprocessing
+            or class names that do not fit it.
+    """
+    config = resolve_config(variant, **overrides)
+    if preprocessing is None:
+        half = (0.5,) * config.channels
+        preprocessing = Preprocessing(config.image_size, mean=half, std=half)
+    _check_fits(config, preprocessing, class_names)
+    images = keras.Input((*config.image_size, config.channels), name="images")
+    return ViT(
+        images,
+        _logits(config, images),
+        name=name or (variant if isinstance(variant, str) else "vit"),
+        config=dataclasses.asdict(config),
+        preprocessing=dataclasses.asdict(preprocessing),
+        class_names=class_names,
+    )
+
+
+def get_config(model) -> ViTConfig:
+    """The ViTConfig of a model that was built, loaded or fine-tuned.
+
+    Raises:
+        ValueError: for a model that `build_vit` did not make.
+    """
+    if not isinstance(model, ViT):
+        raise ValueError(
+            f"only models made by vit_keras.build_vit carry a ViTConfig. "
+            f"Got {model!r}; build one and copy its weights over."
+        )
+    return model.config
+
+
+def _logits(config, images):
+    x = Patches(config.patch_size, name="patches")(images)
+    x = PatchEncoder(
+        config.width,
+        config.grid,
+        cls_token=config.pooling == "cls",
+        positions=config.positions,
+        name="patch_encoder",
+    )(x)
+    x = keras.layers.Dropout(config.dropout, name="dropout")(x)
+    for index in range(config.depth):
+        x = TransformerBlock(
+            config.heads,
+            config.mlp_width,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            stochastic_depth=config.stochastic_depth * index / max(1, config.depth - 1),
+            norm_epsilon=config.norm_epsilon,
+            gelu=config.gelu,
+            name=f"block_{index}",
+        )(x)
+    x = LayerNorm(epsilon=config.norm_epsilon, name="norm")(x)
+    x = Pool(config.pooling, name="pool")(x)
+    if config.head_width:
+        x = keras.layers.Dense(config.head_width, activation="tanh", name="pre_logits")(x)
+    if not config.num_classes:
+        return x
+    # float32 also under mixed precision: the loss needs the digits.
+    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+    return keras.layers.Dense(
+        config.num_classes, kernel_initializer=initializer, name="head", dtype="float32"
+    )(x)
+
+
+def _check_fits(config, preprocessing, class_names):
+    if preprocessing.image_size != config.image_size:
+        raise ValueError(
+            f"preprocessing must give images of the model's size. "
+            f"Got {preprocessing.image_size} for a model of {config.image_size}."
+        )
+    if preprocessing.channels != config.channels:
+        raise ValueError(
+            f"preprocessing needs a mean and std for each of the model's channels. "
+            f"Got {preprocessing.channels} for a model of channels={config.channels}."
+        )
+    if class_names and len(class_names) != config.num_classes:
+        raise ValueError(
+            f"class_names must name every class. "
+            f"Got {len(class_names)} names for num_classes={config.num_classes}."
+        )
