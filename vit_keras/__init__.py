@@ -1,6 +1,7 @@
 """Vision Transformers for Keras 3: normalised images -> logits."""
 
 from vit_keras.config import VARIANTS, ViTConfig
+from vit_keras.errors import InputError
 from vit_keras.layers import (
     LayerNorm,
     MultiHeadSelfAttention,
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VARIANTS",
+    "InputError",
     "LayerNorm",
     "MultiHeadSelfAttention",
     "PatchEncoder",

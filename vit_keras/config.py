@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 
+from vit_keras.errors import InputError
+
 POOLINGS = ("cls", "mean")
 POSITIONS = ("learned", "sincos2d")
 GELUS = ("exact", "tanh")
@@ -19,7 +21,7 @@ def as_image_size(image_size):
     """An int or (height, width), pixels -> (height, width)."""
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not isinstance(size, list | tuple) or len(size) != 2:
-        raise ValueError(
+        raise InputError(
             f"image_size must be an int or (height, width), in pixels. Got {image_size!r}."
         )
     for side in size:
@@ -29,14 +31,14 @@ def as_image_size(image_size):
 
 def _check_integer(field, value, minimum):
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(
+        raise InputError(
             f"{field} must be a whole number of at least {minimum}. Got {field}={value!r}."
         )
 
 
 def _check_choice(field, value, choices):
     if value not in choices:
-        raise ValueError(f"{field} must be one of {', '.join(choices)}. Got {field}={value!r}.")
+        raise InputError(f"{field} must be one of {', '.join(choices)}. Got {field}={value!r}.")
 
 
 def _nearest_divisor(number, wanted):
@@ -70,7 +72,7 @@ class ViTConfig:
         gelu: "exact" (erf) or "tanh", the approximation Google's models were trained with.
 
     Raises:
-        ValueError: for a value no ViT can be built from; the message names a value that works.
+        InputError: for a value no ViT can be built from; the message names a value that works.
     """
 
     image_size: int | tuple[int, int] = 224
@@ -101,9 +103,9 @@ class ViTConfig:
         for field in ("dropout", "attention_dropout", "stochastic_depth"):
             rate = getattr(self, field)
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-                raise ValueError(f"{field} must be a fraction in [0, 1). Got {field}={rate!r}.")
+                raise InputError(f"{field} must be a fraction in [0, 1). Got {field}={rate!r}.")
         if not isinstance(self.norm_epsilon, float) or not 0 < self.norm_epsilon < 1:
-            raise ValueError(
+            raise InputError(
                 f"norm_epsilon must be a small positive float such as 1e-6. "
                 f"Got norm_epsilon={self.norm_epsilon!r}."
             )
@@ -114,17 +116,17 @@ class ViTConfig:
             nearest = tuple(
                 max(1, round(side / self.patch_size)) * self.patch_size for side in self.image_size
             )
-            raise ValueError(
+            raise InputError(
                 f"image_size must be a multiple of patch_size. Got image_size={self.image_size}, "
                 f"patch_size={self.patch_size}; try image_size={nearest}."
             )
         if self.width % self.heads:
-            raise ValueError(
+            raise InputError(
                 f"heads must divide width. Got heads={self.heads}, width={self.width}; "
                 f"try heads={_nearest_divisor(self.width, self.heads)}."
             )
         if self.positions == "sincos2d" and self.width % 4:
-            raise ValueError(
+            raise InputError(
                 f"sincos2d positions need a width divisible by 4 (sine and cosine of x and y). "
                 f"Got width={self.width}; try width={max(4, round(self.width / 4) * 4)}."
             )
@@ -182,21 +184,21 @@ def resolve_config(variant, **overrides):
     """Gives the ViTConfig of a variant's name (or of a ViTConfig) with fields replaced.
 
     Raises:
-        ValueError: unknown variant or field, with the nearest names.
+        InputError: unknown variant or field, with the nearest names.
     """
     if isinstance(variant, ViTConfig):
         config = variant
     elif variant in VARIANTS:
         config = VARIANTS[variant]
     else:
-        raise ValueError(
+        raise InputError(
             f"variant must be a row of vit_keras.VARIANTS or a ViTConfig. "
             f"Got {variant!r}{did_you_mean(variant, VARIANTS)}."
         )
     known = [field.name for field in dataclasses.fields(ViTConfig)]
     for name in overrides:
         if name not in known:
-            raise ValueError(
+            raise InputError(
                 f"a ViTConfig has no field {name!r}{did_you_mean(name, known)}. "
                 f"Its fields: {', '.join(known)}."
             )

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from vit_keras.errors import InputError
 from vit_keras.positions import sincos2d
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
@@ -18,7 +19,7 @@ class Patches(keras.layers.Layer):
         size: pixels, the side of a patch.
 
     Raises:
-        ValueError: when built for images whose sides are unknown or not multiples of size.
+        InputError: when built for images whose sides are unknown or not multiples of size.
     """
 
     def __init__(self, size, **kwargs):
@@ -27,12 +28,12 @@ class Patches(keras.layers.Layer):
 
     def build(self, images_shape):
         if len(images_shape) != 4 or None in images_shape[1:]:
-            raise ValueError(
+            raise InputError(
                 f"Patches needs images of a known size, (batch, height, width, channels). "
                 f"Got shape {tuple(images_shape)}; give keras.Input a full shape."
             )
         if any(side % self.size for side in images_shape[1:3]):
-            raise ValueError(
+            raise InputError(
                 f"Patches cuts images whose sides are multiples of its size. "
                 f"Got size={self.size} and images of shape {tuple(images_shape)}."
             )
@@ -73,7 +74,7 @@ class PatchEncoder(keras.layers.Layer):
     def build(self, patches_shape):
         rows, columns = self.grid
         if patches_shape[1] != rows * columns:
-            raise ValueError(
+            raise InputError(
                 f"PatchEncoder was made for a grid of {rows}x{columns} = {rows * columns} "
                 f"patches. Got {patches_shape[1]}, shape {tuple(patches_shape)}."
             )
@@ -138,7 +139,7 @@ class MultiHeadSelfAttention(keras.layers.Layer):
     def build(self, tokens_shape):
         width = tokens_shape[-1]
         if width % self.heads:
-            raise ValueError(f"heads must divide width. Got heads={self.heads}, width={width}.")
+            raise InputError(f"heads must divide width. Got heads={self.heads}, width={width}.")
         # Drawn as three (width, width) matrices would be, not as one (width, 3 * width).
         initializer = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
         self.qkv = keras.layers.Dense(

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from vit_keras.config import ViTConfig, resolve_config
+from vit_keras.errors import InputError
 from vit_keras.layers import LayerNorm, PatchEncoder, Patches, Pool, TransformerBlock
 from vit_keras.preprocessing import Preprocessing
 
@@ -55,7 +56,7 @@ def build_vit(
         **overrides: fields of ViTConfig: image_size, num_classes, pooling, ...
 
     Raises:
-        ValueError: unknown variant or field, a config no ViT can be built from, or preprocessing
+        InputError: unknown variant or field, a config no ViT can be built from, or preprocessing
             or class names that do not fit it.
     """
     config = resolve_config(variant, **overrides)
@@ -78,10 +79,10 @@ def get_config(model) -> ViTConfig:
     """The ViTConfig of a model that was built, loaded or fine-tuned.
 
     Raises:
-        ValueError: for a model that `build_vit` did not make.
+        InputError: for a model that `build_vit` did not make.
     """
     if not isinstance(model, ViT):
-        raise ValueError(
+        raise InputError(
             f"only models made by vit_keras.build_vit carry a ViTConfig. "
             f"Got {model!r}; build one and copy its weights over."
         )
@@ -124,17 +125,17 @@ def _logits(config, images):
 
 def _check_fits(config, preprocessing, class_names):
     if preprocessing.image_size != config.image_size:
-        raise ValueError(
+        raise InputError(
             f"preprocessing must give images of the model's size. "
             f"Got {preprocessing.image_size} for a model of {config.image_size}."
         )
     if preprocessing.channels != config.channels:
-        raise ValueError(
+        raise InputError(
             f"preprocessing needs a mean and std for each of the model's channels. "
             f"Got {preprocessing.channels} for a model of channels={config.channels}."
         )
     if class_names and len(class_names) != config.num_classes:
-        raise ValueError(
+        raise InputError(
             f"class_names must name every class. "
             f"Got {len(class_names)} names for num_classes={config.num_classes}."
         )

@@ -6,6 +6,7 @@ import functools
 import keras
 
 from vit_keras.config import as_image_size
+from vit_keras.errors import InputError
 
 RESIZES = ("squash", "crop")
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -25,7 +26,7 @@ class Preprocessing:
         mean, std: of each channel, as fractions of the brightest value (255).
 
     Raises:
-        ValueError: for a value outside these.
+        InputError: for a value outside these.
     """
 
     image_size: int | tuple[int, int]
@@ -41,13 +42,13 @@ class Preprocessing:
         object.__setattr__(self, "std", tuple(self.std))
         for field, choices in (("resize", RESIZES), ("interpolation", INTERPOLATIONS)):
             if getattr(self, field) not in choices:
-                raise ValueError(
+                raise InputError(
                     f"{field} must be one of {', '.join(choices)}. Got {getattr(self, field)!r}."
                 )
         if not 0 < self.crop <= 1:
-            raise ValueError(f"crop must be a fraction in (0, 1]. Got crop={self.crop!r}.")
+            raise InputError(f"crop must be a fraction in (0, 1]. Got crop={self.crop!r}.")
         if len(self.mean) != len(self.std) or min(self.std, default=0) <= 0:
-            raise ValueError(
+            raise InputError(
                 f"mean and std need one number per channel, std above 0. "
                 f"Got mean={self.mean}, std={self.std}."
             )

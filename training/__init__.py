@@ -1,0 +1,1 @@
+"""Recipe -> trained model: tf.data pipelines and `model.fit`."""

@@ -1,0 +1,293 @@
+"""Dataset name or folder -> labelled images that can be read in any order, split in three."""
+
+import dataclasses
+import gzip
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from vit_keras.config import did_you_mean
+from vit_keras.decoding import SUFFIXES, decode_image
+from vit_keras.errors import InputError
+
+FASHION_MINI = pathlib.Path(__file__).parent / "data" / "fashion_mini.npz"
+FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")  # Debian's package
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Labelled images that can be read in any order.
+
+    Attributes:
+        labels: int64 (count,), indices into class_names.
+        class_names: of every class, in the order of the labels.
+        names: of every image, for reports: a path, or a split and index.
+        read: int64 scalar tensor, an index -> uint8 (height, width, channels); TensorFlow
+            operations alone, so that it runs in parallel inside tf.data.
+        pixels: uint8 (count, height, width, channels) where all images have one shape and are in
+            memory, else None.
+    """
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+    read: Callable[[tf.Tensor], tf.Tensor]
+    pixels: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.labels)
+
+    def subset(self, indices):
+        """Only the examples at these indices, in this order."""
+        chosen = tf.constant(indices, tf.int64)
+        return dataclasses.replace(
+            self,
+            labels=self.labels[indices],
+            names=tuple(self.names[i] for i in indices),
+            read=lambda index: self.read(chosen[index]),
+            pixels=None if self.pixels is None else self.pixels[indices],
+        )
+
+    def with_classes(self, class_names):
+        """The same examples with labels that are indices into other class names.
+
+        Raises:
+            InputError: for a class that is not among them.
+        """
+        for name in self.class_names:
+            if name not in class_names:
+                raise InputError(
+                    f"the model knows no class {name!r}{did_you_mean(name, class_names)}"
+                )
+        index = np.array([class_names.index(name) for name in self.class_names], "int64")
+        return dataclasses.replace(
+            self, labels=index[self.labels], class_names=tuple(class_names)
+        )
+
+    @classmethod
+    def from_pixels(cls, pixels, labels, class_names, names):
+        """From uint8 images (count, height, width, channels) in memory."""
+        tensor = tf.constant(pixels)
+        return cls(np.asarray(labels, "int64"), tuple(class_names), tuple(names),
+                   lambda index: tensor[index], pixels)  # fmt: skip
+
+
+def load_dataset(data, channels, splits=None, data_dir=""):
+    """Finds the training, validation and test images of a dataset.
+
+    Args:
+        data: `fashion_mini`, `fashion_mnist`, `tfds:NAME`, or a folder which holds class/image
+            files, or {train,val,test}/class/image files.
+        channels: 1 to read the images as grey, 3 as RGB.
+        splits: for TFDS: {"train": ..., "validation": ..., "test": ...} as TFDS spells them;
+            an empty or missing one is taken by its usual name where it exists.
+        data_dir: for TFDS and `fashion_mnist`: where their files are.
+
+    Returns:
+        {"train": Examples, "validation": ..., "test": ...}, those that exist.
+
+    Raises:
+        InputError: for an unknown name and a folder that holds no such images.
+    """
+    if data == "fashion_mini":
+        return _fashion_mini(channels)
+    if data == "fashion_mnist":
+        return _fashion_mnist(channels, pathlib.Path(data_dir or FASHION_MNIST))
+    if data.startswith("tfds:"):
+        return _tfds(data.removeprefix("tfds:"), channels, splits or {}, data_dir or None)
+    return _folder(pathlib.Path(data), channels)
+
+
+def split_off(examples, fraction, seed):
+    """Divides examples in two, class by class: (the rest, `fraction` of them, at least one each).
+
+    Raises:
+        InputError: where a class has a single image.
+    """
+    random = np.random.default_rng(seed)
+    chosen = []
+    for label, name in enumerate(examples.class_names):
+        members = np.flatnonzero(examples.labels == label)
+        if len(members) < 2:
+            raise InputError(
+                f"class {name!r} has {len(members)} readable training image(s); training and "
+                f"validation need one each. Add images, or remove the class."
+            )
+        count = max(1, round(fraction * len(members)))
+        chosen.append(random.permutation(members)[:count])
+    chosen = np.sort(np.concatenate(chosen))
+    rest = np.setdiff1d(np.arange(len(examples)), chosen)
+    return examples.subset(rest), examples.subset(chosen)
+
+
+def read_idx(file):
+    """A gzipped idx file, as MNIST's -> uint8 array (http://yann.lecun.com/exdb/mnist/).
+
+    Raises:
+        InputError: where the file is not one.
+    """
+    try:
+        content = gzip.decompress(pathlib.Path(file).read_bytes())
+        axes = content[3]
+        shape = np.frombuffer(content, ">i4", axes, offset=4)
+        return np.frombuffer(content, "uint8", offset=4 + 4 * axes).reshape(shape)
+    except (EOFError, IndexError, ValueError, gzip.BadGzipFile) as error:
+        raise InputError(f"{file} is not a whole gzipped idx file ({error}).") from error
+
+
+def _fashion_mini(channels):
+    with np.load(FASHION_MINI) as arrays:
+        return {
+            split: _fashion(arrays[f"{split}_images"], arrays[f"{split}_labels"], channels, split)
+            for split in ("train", "test")
+        }
+
+
+def _fashion_mnist(channels, folder):
+    splits = {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        files = [
+            folder / f"{prefix}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")
+        ]
+        for file in files:
+            if not file.is_file():
+                raise InputError(
+                    f"{file} is missing. Install Debian's package dataset-fashion-mnist, name "
+                    f"the folder with --set data_dir=FOLDER, or use --data tfds:fashion_mnist."
+                )
+        splits[split] = _fashion(*map(read_idx, files), channels, split)
+    return splits
+
+
+def _fashion(images, labels, channels, split):
+    pixels = np.repeat(images[..., np.newaxis], channels, axis=-1)
+    names = [f"{split}/{index}" for index in range(len(labels))]
+    return Examples.from_pixels(pixels, labels, FASHION_CLASSES, names)
+
+
+def _tfds(name, channels, splits, data_dir):
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare()
+    except (tfds.core.DatasetNotFoundError, tfds.core.registered.DatasetNotFoundError) as error:
+        raise InputError(f"TFDS knows no dataset {name!r}: {_first_line(error)}") from error
+    except (OSError, ValueError, tfds.download.DownloadError) as error:
+        raise InputError(f"TFDS cannot prepare {name!r}: {_first_line(error)}") from error
+    features = builder.info.features
+    if not {"image", "label"} <= set(features):
+        raise InputError(
+            f"tfds:{name} is not for classification: its features are {', '.join(features)}; "
+            f"'image' and 'label' are needed."
+        )
+    wanted = {
+        split: splits.get(split) or (split if split in builder.info.splits else None)
+        for split in SPLIT_FOLDERS
+    }
+    return {
+        split: _tfds_split(builder, spelled, channels)
+        for split, spelled in wanted.items()
+        if spelled
+    }
+
+
+def _tfds_split(builder, split, channels):
+    import tensorflow_datasets as tfds
+
+    try:
+        dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+    except (ValueError, KeyError) as error:
+        raise InputError(f"TFDS has no split {split!r}: {_first_line(error)}") from error
+    examples = [(e["image"], e["label"]) for e in dataset.as_numpy_iterator()]
+    encoded = tf.constant([image for image, _ in examples])
+    label = builder.info.features["label"]
+    return Examples(
+        np.array([label for _, label in examples], "int64"),
+        tuple(label.names),
+        tuple(f"{split}/{index}" for index in range(len(examples))),
+        lambda index: decode_image(encoded[index], channels),
+    )
+
+
+def _folder(folder, channels):
+    if not folder.is_dir():
+        known = ("fashion_mini", "fashion_mnist", "tfds:NAME")
+        raise InputError(f"no such dataset or folder: {folder}. Datasets: {', '.join(known)}.")
+    roots = {
+        split: root
+        for split, names in SPLIT_FOLDERS.items()
+        for root in (folder / name for name in names)
+        if root.is_dir()
+    }
+    if "train" not in roots:
+        roots = {"train": folder}
+    class_names = _class_names(roots["train"])
+    if len(class_names) < 2:
+        found = f"only the class {class_names[0]!r}" if class_names else "no class folders"
+        raise InputError(
+            f"{roots['train']} must hold one folder of images for each of at least two classes. "
+            f"Got {found}; lay it out as {roots['train']}/CLASS/image.jpg."
+        )
+    splits = {split: _folder_split(root, class_names, channels) for split, root in roots.items()}
+    counts = np.bincount(splits["train"].labels, minlength=len(class_names))
+    if not counts.all():
+        empty = roots["train"] / class_names[int(np.argmin(counts))]
+        raise InputError(
+            f"{empty} has no images; files must end in {', '.join(SUFFIXES)}. "
+            f"Add some, or remove the folder."
+        )
+    return splits
+
+
+def _class_names(folder):
+    return tuple(
+        sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] not in "._")
+    )
+
+
+def _folder_split(folder, class_names, channels):
+    unknown = set(_class_names(folder)) - set(class_names)
+    if unknown:
+        name = min(unknown)
+        raise InputError(
+            f"{folder} has a class {name!r} which the training images do not"
+            f"{did_you_mean(name, class_names)}"
+        )
+    files, labels = [], []
+    for label, name in enumerate(class_names):
+        found = sorted(
+            os.path.join(parent, file)
+            for parent, _, names in os.walk(folder / name)
+            for file in names
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+        )
+        files += found
+        labels += [label] * len(found)
+    paths = tf.constant(files, tf.string)
+    return Examples(
+        np.array(labels, "int64"),
+        class_names,
+        tuple(files),
+        lambda index: decode_image(tf.io.read_file(paths[index]), channels),
+    )
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0]

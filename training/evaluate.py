@@ -1,0 +1,113 @@
+"""Model + labelled images -> accuracy, top-5 accuracy, and precision and recall per class."""
+
+import keras
+import numpy as np
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
+from tabulate import tabulate
+
+from training.datasets import load_dataset
+from training.pipeline import evaluation_batches, read_all
+from vit_keras.errors import InputError
+
+BATCH_SIZE = 64
+
+
+def load_model(path):
+    """Loads a .keras file that `fit` or `build_vit` made.
+
+    Raises:
+        InputError: where there is none, or what is there is no such model.
+    """
+    import vit_keras
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise InputError(f"{path} cannot be loaded as a .keras model: {error}") from error
+    vit_keras.get_config(model)
+    return model
+
+
+def predict_probabilities(model, examples):
+    """float32 (count, classes), the softmax of the model's logits for every example in order."""
+    batches = evaluation_batches(examples, model.preprocessing, BATCH_SIZE)
+    logits = model.predict(batches.map(lambda images, labels: images), verbose=0)
+    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+
+
+def evaluate(probabilities, examples):
+    """Metrics of predictions, as JSON-ready values.
+
+    Args:
+        probabilities: (count, classes).
+        examples: the Examples they were made for.
+
+    Returns:
+        {"images", "accuracy", "top5_accuracy" (above five classes), "per_class": {name:
+        {"precision", "recall", "f1", "images"}}}; fractions of 1.
+    """
+    classes = np.arange(len(examples.class_names))
+    predicted = probabilities.argmax(axis=1)
+    scores = precision_recall_fscore_support(
+        examples.labels, predicted, labels=classes, zero_division=0.0
+    )
+    evaluation = {"images": len(examples)}
+    evaluation["accuracy"] = float(accuracy_score(examples.labels, predicted))
+    if len(classes) > 5:
+        evaluation["top5_accuracy"] = float(
+            top_k_accuracy_score(examples.labels, probabilities, k=5, labels=classes)
+        )
+    evaluation["per_class"] = {
+        name: {
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "images": int(images),
+        }
+        for name, precision, recall, f1, images in zip(
+            examples.class_names, *scores, strict=True
+        )
+    }
+    return evaluation
+
+
+def format_evaluation(evaluation):
+    """The evaluation as a Markdown table, above it a line with the totals."""
+    line = f"Accuracy {evaluation['accuracy']:.1%} on {evaluation['images']:,} images"
+    if "split" in evaluation:
+        line += f" ({evaluation['split']} split)"
+    if "top5_accuracy" in evaluation:
+        line += f", top-5 {evaluation['top5_accuracy']:.1%}"
+    rows = [(name, *scores.values()) for name, scores in evaluation["per_class"].items()]
+    headers = ("class", "precision", "recall", "F1", "images")
+    return f"{line}\n\n{tabulate(rows, headers, tablefmt='github', floatfmt='.3f')}"
+
+
+def load_evaluation_split(model, data, split, splits=None, data_dir=""):
+    """The images to evaluate a model on, with its own class indices.
+
+    Args:
+        model: ViT.
+        data, splits, data_dir: as in `load_dataset`.
+        split: "train", "validation" or "test"; None takes the best there is: test, else
+            validation, else all images of a folder that is not split.
+
+    Returns:
+        Examples, and {name: reason} of the unreadable images that were left out.
+
+    Raises:
+        InputError: where that split does not exist, or has classes the model does not know.
+    """
+    found = load_dataset(data, model.config.channels, splits, data_dir)
+    split = split or next(name for name in ("test", "validation", "train") if name in found)
+    if split not in found:
+        raise InputError(f"{data} has no {split} images; it has: {', '.join(found)}.")
+    examples = found[split]
+    if model.class_names:
+        examples = examples.with_classes(model.class_names)
+    elif len(examples.class_names) != model.config.num_classes:
+        raise InputError(
+            f"the model tells {model.config.num_classes} classes apart, {data} has "
+            f"{len(examples.class_names)}."
+        )
+    return read_all(examples, cache_mib=0)

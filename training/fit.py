@@ -1,0 +1,253 @@
+"""Recipe -> run folder: model.keras, and all that says how it came about and how good it is."""
+
+import contextlib
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from training.datasets import load_dataset, split_off
+from training.evaluate import evaluate, format_evaluation, predict_probabilities
+from training.optimizer import build_optimizer
+from training.pipeline import even_batch_size, evaluation_batches, read_all, training_batches
+from training.report import write_report
+from vit_keras.config import resolve_config
+from vit_keras.errors import InputError
+from vit_keras.files import replacing, write_json
+from vit_keras.model import build_vit
+from vit_keras.preprocessing import Preprocessing
+
+SAMPLES = 32  # images kept beside the model, for exports to verify themselves on
+
+
+def fit(recipe, out):
+    """Trains by the recipe and fills the run folder.
+
+    The folder gets config.json (recipe, versions, seed, commit), model.keras (the best on the
+    validation images), history.csv, tensorboard/, samples/ (a few evaluation images),
+    evaluation.json and report.md with its pictures. The test images are looked at once, at the
+    end, and never decide anything.
+
+    Args:
+        recipe: Recipe.
+        out: path of the run folder, which must not exist or be empty.
+
+    Returns:
+        the evaluation, as `evaluate_model` gives it.
+
+    Raises:
+        InputError: for data that cannot be trained on, a config no ViT can be built from, or a
+            run folder that is in use.
+    """
+    started = time.monotonic()
+    run = pathlib.Path(out)
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise InputError(f"the run folder {run} is in use; name another one with --out.")
+    config, preprocessing = _model_of(recipe)
+    splits = _load_splits(recipe)
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "config.json", _record(recipe))
+    splits = _only_readable(splits, recipe, run)
+    train, validation = splits["train"], splits["validation"]
+
+    keras.utils.set_random_seed(recipe.seed)
+    with _dtype_policy(recipe.mixed_precision):
+        model = build_vit(
+            config,
+            num_classes=len(train.class_names),
+            class_names=train.class_names,
+            preprocessing=preprocessing,
+            name=recipe.variant,
+        )
+    print(_summary(model, recipe, splits, run), flush=True)
+    best_epoch = _train(model, recipe, train, validation, run)
+
+    evaluated = "test" if "test" in splits else "validation"
+    model = keras.models.load_model(run / "model.keras", compile=False)
+    probabilities = predict_probabilities(model, splits[evaluated])
+    evaluation = {
+        "split": evaluated,
+        "best_epoch": best_epoch,
+        "seconds": round(time.monotonic() - started, 1),
+        **evaluate(probabilities, splits[evaluated]),
+    }
+    write_json(run / "evaluation.json", evaluation)
+    _write_samples(splits[evaluated], run / "samples")
+    write_report(run, recipe, evaluation, probabilities, splits[evaluated])
+    print(f"\n{format_evaluation(evaluation)}\n\nReport: {run / 'report.md'}")
+    return evaluation
+
+
+class SaveBest(keras.callbacks.Callback):
+    """Writes the model, whole, whenever its validation accuracy is the best so far."""
+
+    def __init__(self, vit, path):
+        super().__init__()
+        self.vit = vit
+        self.path = path
+        self.accuracy = -1.0
+        self.epoch = 0  # counted from 1; 0 for none
+
+    def on_epoch_end(self, epoch, logs=None):
+        # Not the first of equals: later weights have seen more.
+        if (logs or {}).get("val_accuracy", -2.0) >= self.accuracy:
+            self.accuracy, self.epoch = logs["val_accuracy"], epoch + 1
+            with replacing(self.path) as path:
+                self.vit.save(path)
+
+
+def _train(model, recipe, train, validation, run):
+    """Fits the model, saving the best, and returns the number of that epoch, from 1."""
+    steps_per_epoch = max(1, round(len(train) / recipe.batch_size))
+    steps = steps_per_epoch * recipe.epochs
+    # The same weights under another model, so that what is saved carries no optimizer.
+    trainer = keras.Model(model.inputs, model.outputs, name=model.name)
+    trainer.compile(
+        build_optimizer(recipe, steps, steps_per_epoch),
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        ),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=recipe.jit,
+        steps_per_execution=math.gcd(recipe.steps_per_execution, steps_per_epoch),
+    )
+    save_best = SaveBest(model, run / "model.keras")
+    callbacks = [
+        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if recipe.ema else []),
+        save_best,
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.CSVLogger(run / "history.csv"),
+        keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False),
+    ]
+    batch_size = even_batch_size(len(validation), max(recipe.batch_size, 256))
+    every = recipe.validate_every
+    history = trainer.fit(
+        training_batches(train, recipe, model.preprocessing, steps),
+        epochs=recipe.epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation_data=evaluation_batches(validation, model.preprocessing, batch_size),
+        validation_freq=sorted({*range(every, recipe.epochs, every), recipe.epochs}),
+        callbacks=callbacks,
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    if not np.isfinite(history.history["loss"][-1]):
+        kept = f"the best model before that is {save_best.path}" if save_best.epoch else "no model"
+        raise InputError(
+            f"the loss was no longer finite in epoch {len(history.epoch)}; {kept}. Try a lower "
+            f"learning_rate than {recipe.learning_rate}, a longer warm-up, or clip_norm=1."
+        )
+    return save_best.epoch
+
+
+def _model_of(recipe):
+    """The ViTConfig (still without its classes) and Preprocessing that a recipe asks for."""
+    config = resolve_config(
+        recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model
+    )
+    mean, std = (
+        values * recipe.channels if len(values) == 1 else values
+        for values in (recipe.mean, recipe.std)
+    )
+    preprocessing = Preprocessing(
+        config.image_size, recipe.resize, recipe.crop_fraction, recipe.interpolation, mean, std
+    )
+    return config, preprocessing
+
+
+def _load_splits(recipe):
+    spelled = {
+        "train": recipe.train_split,
+        "validation": recipe.validation_split,
+        "test": recipe.test_split,
+    }
+    splits = load_dataset(recipe.data, recipe.channels, spelled, recipe.data_dir)
+    if "train" not in splits:
+        raise InputError(f"{recipe.data} has no training images.")
+    return splits
+
+
+def _only_readable(splits, recipe, run):
+    """Leaves out unreadable images and lists them, and makes sure of a validation split."""
+    readable, reasons = {}, {}
+    for split, examples in splits.items():
+        readable[split], found = read_all(examples, recipe.cache_mib)
+        reasons |= found
+    if reasons:
+        lines = [f"{name}\t{reason}" for name, reason in reasons.items()]
+        (run / "unreadable.txt").write_text("\n".join(lines) + "\n")
+        total = sum(map(len, splits.values()))
+        share = f"{len(reasons)} of {total} images cannot be read ({lines[0]}"
+        share += f", ...); all are listed in {run / 'unreadable.txt'}"
+        if len(reasons) > recipe.max_unreadable * total:
+            raise InputError(
+                f"{share}. That is more than max_unreadable={recipe.max_unreadable}: repair or "
+                f"remove them, or allow more with --set max_unreadable=0.5."
+            )
+        print(f"Warning: {share}. They are left out.", flush=True)
+    if "validation" not in readable:
+        readable["train"], readable["validation"] = split_off(
+            readable["train"], recipe.validation_fraction, recipe.seed
+        )
+    return readable
+
+
+def _summary(model, recipe, splits, run):
+    counts = ", ".join(f"{len(examples):,} {split}" for split, examples in splits.items())
+    size = "x".join(map(str, model.config.image_size))
+    return (
+        f"{recipe.variant} at {size} px, {model.count_params():,} parameters, "
+        f"{len(model.class_names)} classes; images: {counts}; run folder {run}"
+    )
+
+
+def _record(recipe):
+    """What somebody needs to do the same again."""
+    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "recipe": recipe.as_dict(),
+        "command": sys.argv,
+        "seed": recipe.seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in packages},
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip() or None,
+    }
+
+
+def _write_samples(examples, folder):
+    """A few images of every class in turn, as PNG files, for exports to verify themselves on."""
+    folder.mkdir()
+    rank = np.zeros(len(examples), int)  # of an image within its class
+    for label in range(len(examples.class_names)):
+        members = examples.labels == label
+        rank[members] = np.arange(members.sum())
+    for number, index in enumerate(np.lexsort((examples.labels, rank))[:SAMPLES]):
+        png = tf.io.encode_png(examples.read(tf.constant(index)))
+        tf.io.write_file(str(folder / f"{number:02}.png"), png)
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

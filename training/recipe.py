@@ -1,0 +1,177 @@
+"""A recipe's name and `key=value` overrides -> Recipe: every number of a training run."""
+
+import ast
+import dataclasses
+import importlib
+import pathlib
+import typing
+from collections.abc import Callable
+
+import pydantic
+
+from training import augment as augmentations
+from vit_keras.config import ViTConfig, did_you_mean
+from vit_keras.errors import InputError
+
+FOLDER = pathlib.Path(__file__).with_name("recipes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Every number of a run; one of these stands in each file of training/recipes/.
+
+    Data
+        data: `fashion_mini`, `fashion_mnist`, `tfds:NAME`, or a folder of images.
+        data_dir: where TFDS keeps prepared data, or the folder of Fashion-MNIST's idx files.
+        train_split, validation_split, test_split: as TFDS spells them, such as "train[:90%]".
+        validation_fraction: of the training images, stratified, where no such split exists.
+        max_unreadable: fraction of unreadable image files above which a run does not start.
+        cache_mib: MiB of memory for decoded images; a larger set is decoded anew each epoch.
+    Model
+        variant, image_size, channels: as in `vit_keras.build_vit`.
+        model: further fields of ViTConfig.
+        resize, crop_fraction, interpolation, mean, std: the model's Preprocessing; mean and std
+            are fractions of 255, for all channels alike or one number each.
+    Augmentation, of training images only
+        crop: (image, size, seed) -> image, in place of the resize rule above; None keeps it.
+        augment: (images, labels, seed) -> (images, labels), applied to each batch in turn.
+    Optimisation
+        epochs, warmup_epochs: passes over the training images; cosine decay after the warm-up.
+        batch_size: images a step.
+        learning_rate: of AdamW, at the end of the warm-up.
+        weight_decay: of AdamW, on kernels only.
+        beta_2: of AdamW.
+        clip_norm: global norm the gradients are clipped to; 0 for no clipping.
+        label_smoothing: fraction of the target spread over all classes.
+        ema: momentum of the moving average of the weights which is evaluated and saved; 0 for
+            none.
+        validate_every: epochs between two validations.
+    Execution
+        seed: of everything random in the run.
+        jit: compile the step with XLA.
+        mixed_precision: the Keras dtype policy, "float32", "mixed_bfloat16" or "mixed_float16".
+        steps_per_execution: steps run in one call of the compiled function.
+    """
+
+    data: str = "fashion_mini"
+    data_dir: str = ""
+    train_split: str = "train"
+    validation_split: str = ""
+    test_split: str = ""
+    validation_fraction: float = 0.1
+    max_unreadable: float = 0.05
+    cache_mib: int = 1024
+
+    variant: str = "vit_ti16"
+    image_size: int | tuple[int, int] = 224
+    channels: int = 3
+    model: dict[str, object] = dataclasses.field(default_factory=dict)
+    resize: str = "crop"
+    crop_fraction: float = 1.0
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    crop: Callable | None = None
+    augment: tuple[Callable, ...] = ()
+
+    epochs: int = 100
+    warmup_epochs: float = 5
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    beta_2: float = 0.999
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.1
+    ema: float = 0.0
+    validate_every: int = 1
+
+    seed: int = 0
+    jit: bool = True
+    mixed_precision: str = "float32"
+    steps_per_execution: int = 1
+
+    def __post_init__(self):
+        for field in ("epochs", "batch_size", "validate_every", "steps_per_execution"):
+            _check(field, getattr(self, field), getattr(self, field) >= 1, "at least 1")
+        for field in ("warmup_epochs", "weight_decay", "clip_norm", "cache_mib"):
+            _check(field, getattr(self, field), getattr(self, field) >= 0, "0 or more")
+        for field in ("label_smoothing", "ema", "beta_2", "max_unreadable"):
+            _check(field, getattr(self, field), 0 <= getattr(self, field) < 1, "in [0, 1)")
+        _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        inside = 0 < self.validation_fraction < 1
+        _check("validation_fraction", self.validation_fraction, inside, "in (0, 1)")
+        _check("channels", self.channels, self.channels in (1, 3), "1 (grey) or 3 (RGB)")
+        policies = ("float32", "mixed_bfloat16", "mixed_float16")
+        known = self.mixed_precision in policies
+        _check("mixed_precision", self.mixed_precision, known, f"one of {', '.join(policies)}")
+
+    def as_dict(self):
+        """The recipe as JSON-ready values; functions by name, with their arguments."""
+        values = dataclasses.asdict(self)
+        values["crop"] = augmentations.describe(self.crop) if self.crop else None
+        values["augment"] = [augmentations.describe(function) for function in self.augment]
+        return values
+
+
+def load_recipe(name, overrides=()) -> Recipe:
+    """Loads training/recipes/NAME.py and replaces fields.
+
+    Args:
+        name: a recipe's name.
+        overrides: strings "field=value"; "model.field=value" reaches into the ViTConfig.
+
+    Raises:
+        InputError: unknown recipe or field (with the nearest names), or a value of the wrong type.
+    """
+    if name not in recipe_names():
+        raise InputError(f"no recipe is called {name!r}{did_you_mean(name, recipe_names())}")
+    recipe = importlib.import_module(f"training.recipes.{name}").RECIPE
+    changes = {"model": dict(recipe.model)}
+    types = typing.get_type_hints(Recipe)
+    model_types = typing.get_type_hints(ViTConfig)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"--set needs key=value. Got {override!r}.")
+        if key.startswith("model."):
+            key = key.removeprefix("model.")
+            changes["model"][key] = parse_value(key, text, model_types)
+        else:
+            changes[key] = parse_value(key, text, types)
+    return dataclasses.replace(recipe, **changes)
+
+
+def recipe_names():
+    """Names of the files in training/recipes/."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "__init__")
+
+
+def parse_value(key, text, types):
+    """'0.5' -> 0.5, by the type of the field `key`; functions are named, as in 'flip,shift'.
+
+    Raises:
+        InputError: for an unknown field, or a text that is no value of its type.
+    """
+    if key not in types or key == "model":
+        raise InputError(f"no field is called {key!r}{did_you_mean(key, types)}")
+    wanted = types[key]
+    if wanted is str:
+        return text
+    if key in ("crop", "augment"):
+        functions = [augmentations.by_name(name) for name in text.split(",") if name != "none"]
+        return tuple(functions) if key == "augment" else next(iter(functions), None)
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = text
+    try:
+        return pydantic.TypeAdapter(wanted).validate_python(value, strict=True)
+    except pydantic.ValidationError:
+        name = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+        raise InputError(f"{key} must be of type {name}. Got {key}={text!r}.") from None
+
+
+def _check(field, value, passed, rule):
+    if not passed:
+        raise InputError(f"{field} must be {rule}. Got {field}={value!r}.")

@@ -1,0 +1,119 @@
+"""Run folder -> report.md and its pictures: curves, confusion matrix, worst mistakes."""
+
+import csv
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from tabulate import tabulate
+
+from training.evaluate import format_evaluation
+
+MISTAKES = 24  # on the sheet
+matplotlib.use("Agg")
+
+
+def write_report(run, recipe, evaluation, probabilities, examples):
+    """Writes report.md, curves.png, confusion.png and mistakes.png into the run folder.
+
+    Args:
+        run: path of a run folder with history.csv.
+        recipe: Recipe.
+        evaluation: as `evaluate` gives it.
+        probabilities: (count, classes) for `examples`, the images evaluated.
+    """
+    history = _read_history(run / "history.csv")
+    _save(curves(history), run / "curves.png")
+    _save(confusion(probabilities, examples), run / "confusion.png")
+    _save(mistakes(probabilities, examples), run / "mistakes.png")
+    settings = [(key, str(value)) for key, value in recipe.as_dict().items()]
+    text = f"""# {recipe.variant} on {recipe.data}
+
+{format_evaluation(evaluation)}
+
+The model is the one with the best validation accuracy, of epoch {evaluation["best_epoch"]} of
+{recipe.epochs}; the whole run took {evaluation["seconds"]:.0f} seconds.
+
+![loss and accuracy over the epochs](curves.png)
+
+![confusion matrix](confusion.png)
+
+The most confident mistakes, each with its true class, and the predicted one with its probability:
+
+![the worst mistakes](mistakes.png)
+
+## Recipe
+
+{tabulate(settings, ("field", "value"), tablefmt="github", disable_numparse=True)}
+"""
+    (run / "report.md").write_text(text)
+
+
+def curves(history):
+    """Loss and accuracy over the epochs, {column: (epochs, values)} -> Figure"""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for column, label in ((name, "training"), (f"val_{name}", "validation")):
+            axes.plot(*history[column], label=label)
+        axes.set(title=name, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion(probabilities, examples):
+    """Counts of true against predicted class -> Figure; unlabelled above 40 classes"""
+    classes = np.arange(len(examples.class_names))
+    matrix = confusion_matrix(examples.labels, probabilities.argmax(axis=1), labels=classes)
+    labelled = len(classes) <= 40
+    side = max(5, min(16, 2 + 0.45 * len(classes)))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    ConfusionMatrixDisplay(matrix, display_labels=examples.class_names if labelled else None).plot(
+        ax=figure.subplots(),
+        include_values=labelled,
+        cmap="Blues",
+        colorbar=False,
+        xticks_rotation="vertical",
+    )
+    return figure
+
+
+def mistakes(probabilities, examples):
+    """The images whose wrong class got the highest probabilities -> Figure"""
+    predicted = probabilities.argmax(axis=1)
+    confidence = np.where(predicted == examples.labels, -1.0, probabilities.max(axis=1))
+    worst = np.argsort(-confidence)[: min(MISTAKES, (confidence >= 0).sum())]
+    columns = 6
+    rows = max(1, -(-len(worst) // columns))
+    figure = Figure(figsize=(1.8 * columns, 2.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, index in zip(grid, worst, strict=False):
+        image = np.asarray(examples.read(index))
+        axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
+        true, wrong = examples.labels[index], predicted[index]
+        names = examples.class_names
+        axes.set_title(
+            f"{names[true]}\nnot {names[wrong]} {confidence[index]:.0%}", fontsize=8
+        )
+    if not len(worst):
+        grid[0].text(0, 0.5, "no mistakes")
+    return figure
+
+
+def _read_history(path):
+    """history.csv -> {column: (epochs, values)}, without the epochs that have no value"""
+    with open(path) as file:
+        rows = list(csv.DictReader(file))
+    history = {}
+    for column in rows[0]:
+        values = [(int(row["epoch"]) + 1, row[column]) for row in rows]
+        known = [(epoch, float(value)) for epoch, value in values if value not in ("", "NA")]
+        history[column] = ([epoch for epoch, _ in known], [value for _, value in known])
+    return history
+
+
+def _save(figure, path):
+    figure.savefig(path, dpi=110)

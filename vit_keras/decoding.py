@@ -1,0 +1,62 @@
+"""Encoded image bytes -> upright uint8 pixels, as TensorFlow operations.
+
+Not imported by the rest of vit_keras, which runs on any Keras backend: it is what tf.data
+pipelines and exported SavedModels have in common.
+"""
+
+import tensorflow as tf
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+# The entry of tag 0x0112, type SHORT, one value, in the first TIFF directory; little, then big
+# endian (Exif 2.32, section 4.6.4). \C is RE2's "any byte".
+_ORIENTATION = (
+    r"\C*?Exif\x00\x00\C*?"
+    r"(?:\x12\x01\x03\x00\x01\x00\x00\x00|\x01\x12\x00\x03\x00\x00\x00\x01\x00)"
+    r"([\x01-\x08])\C*"
+)
+_EXIF_BYTES = 4096  # the directory stands in one of the first segments of a JPEG
+
+# What makes an image upright that was stored with orientation 1, 2, ... 8.
+_UPRIGHT = (
+    tf.identity,
+    tf.image.flip_left_right,
+    lambda image: tf.image.rot90(image, 2),
+    tf.image.flip_up_down,
+    tf.image.transpose,
+    lambda image: tf.image.rot90(image, 3),
+    lambda image: tf.image.rot90(tf.image.transpose(image), 2),
+    tf.image.rot90,
+)
+
+
+def decode_image(encoded, channels=3):
+    """Decodes JPEG, PNG, BMP or the first frame of a GIF.
+
+    Args:
+        encoded: scalar string tensor, the bytes of an image file.
+        channels: 3 for RGB, 1 for grey. Grey and CMYK images are converted, transparency is
+            dropped, 16-bit images are scaled to 8, and a JPEG's Exif orientation is applied.
+
+    Returns:
+        uint8 tensor (height, width, channels).
+
+    Raises:
+        tf.errors.InvalidArgumentError: for anything that is not a whole image.
+    """
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image = tf.switch_case(
+        exif_orientation(encoded) - 1, [lambda f=f: f(image) for f in _UPRIGHT]
+    )
+    if channels == 1:
+        luma = tf.linalg.matvec(tf.cast(image, tf.float32), [0.299, 0.587, 0.114])  # BT.601
+        image = tf.cast(tf.round(luma), tf.uint8)[..., tf.newaxis]
+    return tf.ensure_shape(image, (None, None, channels))
+
+
+def exif_orientation(encoded):
+    """Image bytes -> int32 scalar 1..8, as a camera noted it; 1 (upright) where it did not."""
+    head = tf.strings.substr(encoded, 0, _EXIF_BYTES)
+    value = tf.strings.regex_replace(head, _ORIENTATION, r"\1")
+    found = tf.strings.regex_full_match(head, _ORIENTATION)
+    return tf.cast(tf.io.decode_raw(tf.where(found, value, "\x01"), tf.uint8)[0], tf.int32)
