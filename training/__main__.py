@@ -1,123 +1,122 @@
 """python -m training fit | evaluate | predict"""
 
+import argparse
 import os
 import pathlib
-
-import click
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
 
-# TensorFlow takes seconds to import: each command imports what it needs, and --help nothing.
+# TensorFlow takes seconds to import: a command imports what it needs, and --help nothing.
 
 
-class Group(click.Group):
-    """Prints a user's mistake as one line and exits with 1; leaves the traceback of a defect."""
+def main(argv=None):
+    arguments = _parser().parse_args(argv)
+    from vit_keras.errors import one_line_errors
 
-    def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except OSError as error:
-            raise click.ClickException(str(error)) from error
-        except ValueError as error:
-            from vit_keras.errors import InputError
-
-            if not isinstance(error, InputError):
-                raise
-            raise click.ClickException(str(error)) from error
+    with one_line_errors():
+        arguments.run(arguments)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-def main():
-    """Trains Vision Transformers on labelled images, and tries them out."""
+def _parser():
+    parser = argparse.ArgumentParser(
+        "python -m training",
+        description="Trains Vision Transformers on labelled images, and tries them out.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    fit = commands.add_parser("fit", help="train by a recipe, into a run folder")
+    fit.set_defaults(run=_fit)
+    fit.add_argument("recipe", metavar="RECIPE", help="a file of training/recipes, without .py")
+    fit.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
+    fit.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a field of the recipe, or model.KEY of its ViTConfig; may be repeated",
+    )
+    fit.add_argument("--out", type=pathlib.Path, help="run folder; runs/RECIPE by default")
+
+    evaluate = commands.add_parser("evaluate", help="accuracy of a model on labelled images")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("model", metavar="MODEL", help="a .keras file")
+    evaluate.add_argument("--data", required=True, help="as for fit; classes match by name")
+    evaluate.add_argument(
+        "--split",
+        help="train, validation or test, or as TFDS spells it; the test images by default",
+    )
+    evaluate.add_argument("--data-dir", default="", help="where TFDS or fashion_mnist's files are")
+    evaluate.add_argument(
+        "--out", type=pathlib.Path, help="JSON file; evaluation-DATA.json beside MODEL by default"
+    )
+
+    predict = commands.add_parser("predict", help="the most probable classes of image files")
+    predict.set_defaults(run=_predict)
+    predict.add_argument("model", metavar="MODEL", help="a .keras file")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
+    predict.add_argument("--top", type=int, default=3, help="classes to print; 3 by default")
+    return parser
 
 
-@main.command("fit")
-@click.argument("recipe", metavar="RECIPE")
-@click.option("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder of images.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace a field of the recipe."
-)
-@click.option(
-    "--out", type=click.Path(path_type=pathlib.Path), help="Run folder; runs/RECIPE by default."
-)
-def fit_command(recipe, data, overrides, out):
-    """Train by RECIPE, a file of training/recipes, into a run folder.
-
-    The folder gets the best model (model.keras), its evaluation, curves and a report.
-    """
+def _fit(arguments):
     from training.fit import fit
     from training.recipe import load_recipe
 
-    if data is not None:
-        overrides = (f"data={data}", *overrides)
-    loaded = load_recipe(recipe, overrides)
-    out = out or _free_folder(pathlib.Path("runs") / recipe)
+    data = [f"data={arguments.data}"] if arguments.data else []
+    recipe = load_recipe(arguments.recipe, data + arguments.set)
+    out = arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
     try:
-        fit(loaded, out)
+        fit(recipe, out)
     except KeyboardInterrupt:
         kept = out / "model.keras"
         state = f"the best model so far is {kept}" if kept.exists() else "no model was saved yet"
-        click.echo(f"\nInterrupted; {state}.", err=True)
-        raise SystemExit(130) from None
+        print(f"\nInterrupted; {state}.", file=sys.stderr)
+        sys.exit(130)
 
 
-@main.command("evaluate")
-@click.argument("model", type=click.Path(exists=True, dir_okay=False))
-@click.option("--data", required=True, help="As for fit; the classes are matched by name.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]))
-@click.option("--data-dir", default="", help="Where TFDS or fashion_mnist keeps its files.")
-@click.option("--out", type=click.Path(path_type=pathlib.Path), help="JSON file to write.")
-def evaluate_command(model, data, split, data_dir, out):
-    """Print accuracy, and precision and recall per class, of MODEL (a .keras file)."""
-    from training.evaluate import (
-        evaluate,
-        format_evaluation,
-        load_evaluation_split,
-        load_model,
-        predict_probabilities,
-    )
+def _evaluate(arguments):
+    from training import evaluate
     from vit_keras.files import write_json
+    from vit_keras.model import load_model
 
-    loaded = load_model(model)
-    examples, unreadable = load_evaluation_split(loaded, data, split, data_dir=data_dir)
-    evaluation = evaluate(predict_probabilities(loaded, examples), examples)
+    model = load_model(arguments.model)
+    examples, unreadable = evaluate.load_evaluation_split(
+        model, arguments.data, arguments.split, arguments.data_dir
+    )
+    evaluation = evaluate.evaluate(evaluate.predict_probabilities(model, examples), examples)
     evaluation["unreadable"] = unreadable
-    click.echo(format_evaluation(evaluation))
+    print(evaluate.format_evaluation(evaluation))
     for name, reason in unreadable.items():
-        click.echo(f"left out: {name}: {reason}", err=True)
-    if out:
-        write_json(out, evaluation)
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    label = pathlib.Path(arguments.data.replace(":", "-")).name
+    default = pathlib.Path(arguments.model).with_name(f"evaluation-{label}.json")
+    write_json(arguments.out or default, evaluation)
 
 
-@main.command("predict")
-@click.argument("model", type=click.Path(exists=True, dir_okay=False))
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--top", default=3, type=click.IntRange(min=1), help="Classes to print.")
-def predict_command(model, images, top):
-    """Print the most probable classes of image files, folders or globs."""
-    from training.evaluate import load_model
+def _predict(arguments):
     from training.predict import find_images, predict
     from vit_keras.errors import InputError
+    from vit_keras.model import load_model
 
-    loaded = load_model(model)
+    model = load_model(arguments.model)
     failed = False
-    for path in find_images(images):
+    for path in find_images(arguments.images):
         try:
-            classes = predict(loaded, path, top)
+            classes = predict(model, path, arguments.top)
         except InputError as error:
             failed = True
-            click.echo(f"Error: {error}", err=True)
+            print(f"Error: {error}", file=sys.stderr)
         else:
             listed = ", ".join(f"{name} {probability:.1%}" for name, probability in classes)
-            click.echo(f"{path}: {listed}")
+            print(f"{path}: {listed}")
     if failed:
-        raise SystemExit(1)
+        sys.exit(1)
 
 
 def _free_folder(folder):
     """The folder, or the first of folder-2, folder-3, ... that does not exist"""
-    number = 1
-    candidate = folder
+    candidate, number = folder, 1
     while candidate.exists():
         number += 1
         candidate = folder.with_name(f"{folder.name}-{number}")
@@ -125,4 +124,4 @@ def _free_folder(folder):
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m training")
+    main()

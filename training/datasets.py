@@ -76,9 +76,7 @@ class Examples:
                     f"the model knows no class {name!r}{did_you_mean(name, class_names)}"
                 )
         index = np.array([class_names.index(name) for name in self.class_names], "int64")
-        return dataclasses.replace(
-            self, labels=index[self.labels], class_names=tuple(class_names)
-        )
+        return dataclasses.replace(self, labels=index[self.labels], class_names=tuple(class_names))
 
     @classmethod
     def from_pixels(cls, pixels, labels, class_names, names):
@@ -162,9 +160,7 @@ def _fashion_mini(channels):
 def _fashion_mnist(channels, folder):
     splits = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
-        files = [
-            folder / f"{prefix}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")
-        ]
+        files = [folder / f"{prefix}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
         for file in files:
             if not file.is_file():
                 raise InputError(
@@ -257,9 +253,7 @@ def _folder(folder, channels):
 
 
 def _class_names(folder):
-    return tuple(
-        sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] not in "._")
-    )
+    return tuple(sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] not in "._"))
 
 
 def _folder_split(folder, class_names, channels):

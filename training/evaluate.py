@@ -12,22 +12,6 @@ from vit_keras.errors import InputError
 BATCH_SIZE = 64
 
 
-def load_model(path):
-    """Loads a .keras file that `fit` or `build_vit` made.
-
-    Raises:
-        InputError: where there is none, or what is there is no such model.
-    """
-    import vit_keras
-
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise InputError(f"{path} cannot be loaded as a .keras model: {error}") from error
-    vit_keras.get_config(model)
-    return model
-
-
 def predict_probabilities(model, examples):
     """float32 (count, classes), the softmax of the model's logits for every example in order."""
     batches = evaluation_batches(examples, model.preprocessing, BATCH_SIZE)
@@ -64,9 +48,7 @@ def evaluate(probabilities, examples):
             "f1": float(f1),
             "images": int(images),
         }
-        for name, precision, recall, f1, images in zip(
-            examples.class_names, *scores, strict=True
-        )
+        for name, precision, recall, f1, images in zip(examples.class_names, *scores, strict=True)
     }
     return evaluation
 

@@ -22,7 +22,7 @@ from training.report import write_report
 from vit_keras.config import resolve_config
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
-from vit_keras.model import build_vit
+from vit_keras.model import build_vit, load_model
 from vit_keras.preprocessing import Preprocessing
 
 SAMPLES = 32  # images kept beside the model, for exports to verify themselves on
@@ -71,7 +71,7 @@ def fit(recipe, out):
     best_epoch = _train(model, recipe, train, validation, run)
 
     evaluated = "test" if "test" in splits else "validation"
-    model = keras.models.load_model(run / "model.keras", compile=False)
+    model = load_model(run / "model.keras")
     probabilities = predict_probabilities(model, splits[evaluated])
     evaluation = {
         "split": evaluated,
@@ -136,6 +136,7 @@ def _train(model, recipe, train, validation, run):
         validation_data=evaluation_batches(validation, model.preprocessing, batch_size),
         validation_freq=sorted({*range(every, recipe.epochs, every), recipe.epochs}),
         callbacks=callbacks,
+        shuffle=False,  # the batches are shuffled
         verbose=1 if sys.stdout.isatty() else 2,
     )
     if not np.isfinite(history.history["loss"][-1]):

@@ -95,9 +95,7 @@ def mistakes(probabilities, examples):
         axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
         true, wrong = examples.labels[index], predicted[index]
         names = examples.class_names
-        axes.set_title(
-            f"{names[true]}\nnot {names[wrong]} {confidence[index]:.0%}", fontsize=8
-        )
+        axes.set_title(f"{names[true]}\nnot {names[wrong]} {confidence[index]:.0%}", fontsize=8)
     if not len(worst):
         grid[0].text(0, 0.5, "no mistakes")
     return figure

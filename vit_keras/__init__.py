@@ -10,7 +10,7 @@ from vit_keras.layers import (
     Pool,
     TransformerBlock,
 )
-from vit_keras.model import ViT, build_vit, get_config
+from vit_keras.model import ViT, build_vit, get_config, load_model
 from vit_keras.preprocessing import Preprocessing
 
 __version__ = "0.1.0"
@@ -29,4 +29,5 @@ __all__ = [
     "ViTConfig",
     "build_vit",
     "get_config",
+    "load_model",
 ]

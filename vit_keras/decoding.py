@@ -45,9 +45,7 @@ def decode_image(encoded, channels=3):
         tf.errors.InvalidArgumentError: for anything that is not a whole image.
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    image = tf.switch_case(
-        exif_orientation(encoded) - 1, [lambda f=f: f(image) for f in _UPRIGHT]
-    )
+    image = tf.switch_case(exif_orientation(encoded) - 1, [lambda f=f: f(image) for f in _UPRIGHT])
     if channels == 1:
         luma = tf.linalg.matvec(tf.cast(image, tf.float32), [0.299, 0.587, 0.114])  # BT.601
         image = tf.cast(tf.round(luma), tf.uint8)[..., tf.newaxis]

@@ -89,6 +89,21 @@ def get_config(model) -> ViTConfig:
     return model.config
 
 
+def load_model(path) -> ViT:
+    """Loads a .keras file of a model that `build_vit` made, without compiling it.
+
+    Raises:
+        InputError: where there is none, or the file is broken or holds another model.
+    """
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"{path} cannot be loaded as a .keras model: {reason}") from error
+    get_config(model)
+    return model
+
+
 def _logits(config, images):
     x = Patches(config.patch_size, name="patches")(images)
     x = PatchEncoder(

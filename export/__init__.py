@@ -1,0 +1,1 @@
+"""model.keras -> artefacts that run without this project, each verified in its own runtime."""

@@ -1,0 +1,114 @@
+"""model.keras -> SavedModel for TF Serving: image bytes in, labels and probabilities out."""
+
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import keras
+import tensorflow as tf
+
+from vit_keras.decoding import decode_image
+from vit_keras.errors import InputError
+
+TOP_K = 5
+LATENCY_RUNS = 20
+
+
+def write_saved_model(model, folder):
+    """Writes a SavedModel with three signatures.
+
+    | signature | input | outputs |
+    | --- | --- | --- |
+    | serving_default | `image_bytes` string (batch,): JPEG, PNG, BMP or GIF files | below |
+    | serve_images | `images` uint8 (batch, height, width, channels), any size | below |
+    | serve_logits | `images` float32, normalised, the model's size | `logits` (batch, classes) |
+
+    The first two return `probabilities` float32 (batch, classes), `classes` int32 (batch, k) and
+    `labels` string (batch, k), the k <= 5 most probable classes in order. Bytes that are no image
+    fail the request and are named by their position in the batch.
+
+    Args:
+        model: ViT.
+        folder: path that does not exist.
+    """
+    height, width, channels = model.input_shape[1:]
+    labels = tf.constant(model.class_names or [str(i) for i in range(model.output_shape[-1])])
+
+    def answer(images):
+        probabilities = tf.nn.softmax(model(images))
+        classes = tf.math.top_k(probabilities, min(TOP_K, labels.shape[0])).indices
+        return {
+            "probabilities": probabilities,
+            "classes": classes,
+            "labels": tf.gather(labels, classes),
+        }
+
+    def serving_default(image_bytes):
+        return answer(decode_batch(image_bytes, model.preprocessing))
+
+    def serve_images(images):
+        return answer(model.preprocessing(images))
+
+    def serve_logits(images):
+        return {"logits": model(images)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for function, spec in (
+        (serving_default, tf.TensorSpec((None,), tf.string, "image_bytes")),
+        (serve_images, tf.TensorSpec((None, None, None, channels), tf.uint8, "images")),
+        (serve_logits, tf.TensorSpec((None, height, width, channels), tf.float32, "images")),
+    ):
+        archive.add_endpoint(function.__name__, function, input_signature=[spec])
+    archive.write_out(folder, verbose=False)
+
+
+def decode_batch(image_bytes, preprocessing):
+    """Decodes and preprocesses a batch of image files, in parallel.
+
+    Args:
+        image_bytes: string tensor (batch,).
+        preprocessing: Preprocessing.
+
+    Returns:
+        float32 tensor (batch, height, width, channels), normalised.
+
+    Raises:
+        tf.errors.InvalidArgumentError: naming the positions of those that cannot be decoded.
+    """
+
+    def decode(position, encoded):
+        return position, preprocessing(decode_image(encoded, preprocessing.channels))
+
+    # Undecodable images are dropped on the way; who is missing afterwards is known by position.
+    # A blank image at the end keeps the batch from being empty.
+    count = tf.size(image_bytes, tf.int64)
+    dataset = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
+    dataset = dataset.map(decode, tf.data.AUTOTUNE).ignore_errors()
+    blank = tf.zeros((*preprocessing.image_size, preprocessing.channels))
+    dataset = dataset.concatenate(tf.data.Dataset.from_tensors((count, blank)))
+    decoded, images = dataset.batch(count + 1).get_single_element()
+    missing = tf.sets.difference([tf.range(count)], [decoded[:-1]]).values
+    whole = tf.debugging.Assert(
+        tf.size(missing) == 0,
+        ["image_bytes holds no decodable JPEG, PNG, BMP or GIF at positions", missing],
+    )
+    with tf.control_dependencies([whole]):
+        return tf.identity(images[:-1])
+
+
+def run_saved_model(path, samples):
+    """Runs every signature in a fresh process without this project; see `Format.run`.
+
+    The time is that of `serving_default` with one image, decoding included.
+    """
+    script = pathlib.Path(__file__).with_name("run_saved_model.py")
+    task = (str(path), samples.encoded, samples.pixels, samples.images, LATENCY_RUNS)
+    result = subprocess.run(
+        [sys.executable, script], input=pickle.dumps(task), capture_output=True, check=False
+    )
+    if result.returncode:
+        reason = result.stderr.decode(errors="replace").strip().split("\n")[-1]
+        raise InputError(f"the SavedModel does not run: {reason}")
+    return pickle.loads(result.stdout)

@@ -1,0 +1,90 @@
+"""model.keras -> one .tflite file for phones: a uint8 image in, probabilities out."""
+
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vit_keras.errors import InputError
+
+LABELS = "labels.txt"
+LATENCY_RUNS = 20
+
+
+def write_tflite(model, path):
+    """Writes a float32 .tflite of batch 1 with static shapes and built-in operations alone.
+
+    Input `images`: uint8 (1, height, width, channels) of the model's size; output
+    `probabilities`: float32 (1, classes). Normalisation is inside, resizing is not: phones have
+    faster ways. The class names travel as `labels.txt` in a zip archive at the end of the file,
+    where TFLite's metadata keeps associated files: `unzip -p model.tflite labels.txt`.
+
+    Args:
+        model: ViT.
+        path: the file to write.
+
+    Raises:
+        InputError: when an operation has no built-in TFLite counterpart; it is named.
+    """
+    preprocessing = model.preprocessing
+
+    def classify(images):
+        return {"probabilities": tf.nn.softmax(model(preprocessing.normalise(images)))}
+
+    spec = tf.TensorSpec((1, *model.input_shape[1:]), tf.uint8, "images")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint("serving_default", classify, input_signature=[spec])
+        archive.write_out(folder, verbose=False)
+        convert_in_subprocess(folder, path)
+    with zipfile.ZipFile(path, "a") as attached:
+        attached.writestr(LABELS, "".join(f"{name}\n" for name in model.class_names))
+
+
+def convert_in_subprocess(saved_model, path):
+    """SavedModel with one signature -> .tflite; the converter leaks memory on every call."""
+    command = [sys.executable, "-m", "export.tflite", str(saved_model), str(path)]
+    root = pathlib.Path(__file__).resolve().parent.parent
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise InputError(f"TFLite conversion failed: {_reason(result.stderr)}")
+
+
+def run_tflite(path, samples):
+    """Runs the file in LiteRT's interpreter on one thread; see `Format.run`."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    classify = Interpreter(str(path), num_threads=1).get_signature_runner()
+    rows, seconds = [], []
+    for image in [*samples.pixels, *[samples.pixels[0]] * LATENCY_RUNS]:
+        start = time.perf_counter()
+        rows.append(classify(images=image[np.newaxis])["probabilities"][0])
+        seconds.append(time.perf_counter() - start)
+    probabilities = np.stack(rows[: len(samples.pixels)])
+    return {"pixels": probabilities}, 1000 * statistics.median(seconds[-LATENCY_RUNS:])
+
+
+def _reason(log):
+    """The operations without a built-in counterpart, or the last line of the converter's log."""
+    lines = log.strip().split("\n")
+    needed = ("Flex ops:", "Custom ops:")
+    named = [line.strip() for line in lines if line.strip().startswith(needed)]
+    return "; ".join(dict.fromkeys(named)) or lines[-1]
+
+
+def _convert(saved_model, path):
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    pathlib.Path(path).write_bytes(converter.convert())
+
+
+if __name__ == "__main__":
+    _convert(*sys.argv[1:])

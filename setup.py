@@ -1,0 +1,43 @@
+from setuptools import find_packages, setup
+
+APP = [
+    "tensorflow>=2.20,<2.22",
+    "tensorflow-datasets>=4.9.9,<5",
+    "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it and does not say so
+    "ai-edge-litert>=2.1,<3",
+    "matplotlib>=3.9",
+    "pydantic>=2.9,<3",
+    "scikit-learn>=1.5",
+    "tabulate>=0.9",
+    "tensorboard>=2.20,<2.22",
+]
+TEST = ["mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8"]
+
+setup(
+    name="vit-keras-edge",
+    version="0.1.0",
+    description="Vision Transformers in Keras 3, from labelled images to TF Serving and phones",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # The wheel holds the library alone: training and export are run from a checkout, and their
+    # names would collide with a user's own folders in site-packages.
+    packages=find_packages(include=["vit_keras", "vit_keras.*"]),
+    # Makes `pip install -e .` put the whole checkout on the path.
+    package_dir={"": "."},
+    package_data={"vit_keras": ["py.typed"]},
+    install_requires=["keras>=3.12,<4", "numpy>=2"],
+    extras_require={
+        "app": APP,  # training and export
+        "test": APP + TEST,
+        "bench": [*APP, "keras-hub>=0.25"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
