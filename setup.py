@@ -1,3 +1,5 @@
+import pathlib
+
 from setuptools import find_packages, setup
 
 APP = [
@@ -17,7 +19,7 @@ setup(
     name="vit-keras-edge",
     version="0.1.0",
     description="Vision Transformers in Keras 3, from labelled images to TF Serving and phones",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

@@ -129,9 +129,9 @@ def split_off(examples, fraction, seed):
             )
         count = max(1, round(fraction * len(members)))
         chosen.append(random.permutation(members)[:count])
-    chosen = np.sort(np.concatenate(chosen))
-    rest = np.setdiff1d(np.arange(len(examples)), chosen)
-    return examples.subset(rest), examples.subset(chosen)
+    split = np.sort(np.concatenate(chosen))
+    rest = np.setdiff1d(np.arange(len(examples)), split)
+    return examples.subset(rest), examples.subset(split)
 
 
 def read_idx(file):
@@ -167,7 +167,8 @@ def _fashion_mnist(channels, folder):
                     f"{file} is missing. Install Debian's package dataset-fashion-mnist, name "
                     f"the folder with --set data_dir=FOLDER, or use --data tfds:fashion_mnist."
                 )
-        splits[split] = _fashion(*map(read_idx, files), channels, split)
+        images, labels = map(read_idx, files)
+        splits[split] = _fashion(images, labels, channels, split)
     return splits
 
 

@@ -35,7 +35,7 @@ def evaluate(probabilities, examples):
     scores = precision_recall_fscore_support(
         examples.labels, predicted, labels=classes, zero_division=0.0
     )
-    evaluation = {"images": len(examples)}
+    evaluation: dict[str, object] = {"images": len(examples)}
     evaluation["accuracy"] = float(accuracy_score(examples.labels, predicted))
     if len(classes) > 5:
         evaluation["top5_accuracy"] = float(

@@ -17,7 +17,7 @@ import tensorflow as tf
 from training.datasets import load_dataset, split_off
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
 from training.optimizer import build_optimizer
-from training.pipeline import even_batch_size, evaluation_batches, read_all, training_batches
+from training.pipeline import evaluation_batches, even_batch_size, read_all, training_batches
 from training.report import write_report
 from vit_keras.config import resolve_config
 from vit_keras.errors import InputError
@@ -109,7 +109,7 @@ def _train(model, recipe, train, validation, run):
     steps_per_epoch = max(1, round(len(train) / recipe.batch_size))
     steps = steps_per_epoch * recipe.epochs
     # The same weights under another model, so that what is saved carries no optimizer.
-    trainer = keras.Model(model.inputs, model.outputs, name=model.name)
+    trainer = keras.Model(model.input, model.output, name=model.name)
     trainer.compile(
         build_optimizer(recipe, steps, steps_per_epoch),
         keras.losses.CategoricalCrossentropy(
@@ -177,7 +177,7 @@ def _load_splits(recipe):
 
 def _only_readable(splits, recipe, run):
     """Leaves out unreadable images and lists them, and makes sure of a validation split."""
-    readable, reasons = {}, {}
+    readable, reasons = {}, dict[str, str]()
     for split, examples in splits.items():
         readable[split], found = read_all(examples, recipe.cache_mib)
         reasons |= found

@@ -17,7 +17,7 @@ def find_images(patterns):
     Raises:
         InputError: where a folder or glob holds no image, or a file does not exist.
     """
-    paths = {}
+    paths: dict[str, None] = {}  # in order, without duplicates
     for pattern in patterns:
         if os.path.isdir(pattern):
             found = sorted(

@@ -17,7 +17,7 @@ def did_you_mean(name, known):
     return f"; did you mean {', '.join(nearest)}?"
 
 
-def as_image_size(image_size):
+def as_image_size(image_size) -> tuple[int, int]:
     """An int or (height, width), pixels -> (height, width)."""
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not isinstance(size, list | tuple) or len(size) != 2:
@@ -112,9 +112,10 @@ class ViTConfig:
         self._check_divisibility()
 
     def _check_divisibility(self):
-        if any(side % self.patch_size for side in self.image_size):
+        sides = as_image_size(self.image_size)
+        if any(side % self.patch_size for side in sides):
             nearest = tuple(
-                max(1, round(side / self.patch_size)) * self.patch_size for side in self.image_size
+                max(1, round(side / self.patch_size)) * self.patch_size for side in sides
             )
             raise InputError(
                 f"image_size must be a multiple of patch_size. Got image_size={self.image_size}, "
@@ -134,7 +135,7 @@ class ViTConfig:
     @property
     def grid(self):
         """Patches down and across, (rows, columns)."""
-        height, width = self.image_size
+        height, width = as_image_size(self.image_size)
         return height // self.patch_size, width // self.patch_size
 
 

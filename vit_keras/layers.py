@@ -91,7 +91,8 @@ class PatchEncoder(keras.layers.Layer):
     def call(self, patches):
         tokens = self.projection(patches)
         if self.positions == "sincos2d":
-            tokens = tokens + ops.cast(sincos2d(*self.grid, self.width), tokens.dtype)
+            rows, columns = self.grid
+            tokens = tokens + ops.cast(sincos2d(rows, columns, self.width), tokens.dtype)
         if self.cls_token:
             cls = ops.tile(ops.cast(self.cls, tokens.dtype), (ops.shape(tokens)[0], 1, 1))
             tokens = ops.concatenate([cls, tokens], axis=1)

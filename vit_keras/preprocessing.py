@@ -76,7 +76,7 @@ class Preprocessing:
 
     @functools.cached_property
     def _resize(self):
-        height, width = (round(side / self.crop) for side in self.image_size)
+        height, width = (round(side / self.crop) for side in as_image_size(self.image_size))
         return keras.layers.Resizing(
             height,
             width,
@@ -88,7 +88,7 @@ class Preprocessing:
 
     @functools.cached_property
     def _centre_crop(self):
-        return keras.layers.CenterCrop(*self.image_size, dtype="float32")
+        return keras.layers.CenterCrop(*as_image_size(self.image_size), dtype="float32")
 
     @functools.cached_property
     def _rescale(self):

@@ -9,15 +9,16 @@ Fashion-MNIST's own test set.
 import pathlib
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from training.datasets import FASHION_CLASSES, FASHION_MNIST, read_idx
+from training.datasets import FASHION_MNIST, read_idx
 
 TARGET = pathlib.Path(__file__).with_name("fashion_mini.npz")
 
 
 def main():
-    arrays = {"classes": np.array(FASHION_CLASSES)}
+    arrays: dict[str, NDArray] = {}
     for split, prefix, count in (("train", "train", 6_000), ("test", "t10k", 1_000)):
         images = read_idx(FASHION_MNIST / f"{prefix}-images-idx3-ubyte.gz")
         labels = read_idx(FASHION_MNIST / f"{prefix}-labels-idx1-ubyte.gz")
@@ -26,7 +27,7 @@ def main():
         )
         arrays[f"{split}_images"] = images[chosen]
         arrays[f"{split}_labels"] = labels[chosen]
-    np.savez_compressed(TARGET, **arrays)
+    np.savez_compressed(TARGET, **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,243 @@
+"""Each layer computes what the paper says: by hand on tiny shapes, or as plain NumPy does."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy.special import erf
+
+import vit_keras
+from vit_keras import (
+    InputError,
+    LayerNorm,
+    MultiHeadSelfAttention,
+    PatchEncoder,
+    Patches,
+    Pool,
+    TransformerBlock,
+)
+from vit_keras.layers import gelu
+from vit_keras.positions import sincos2d
+
+
+def numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def randomised(layer, shape, seed=0):
+    """The layer, built for `shape`, with random weights"""
+    layer.build(shape)
+    random = np.random.default_rng(seed)
+    layer.set_weights([0.3 * random.standard_normal(w.shape) for w in layer.get_weights()])
+    return layer
+
+
+def tokens(*shape):
+    return np.random.default_rng(1).standard_normal(shape).astype("float32")
+
+
+def test_patches_are_cut_row_by_row():
+    image = np.arange(16).reshape(1, 4, 4, 1)  # 0..15, left to right, top to bottom
+
+    patches = numpy(Patches(size=2)(image))
+
+    assert patches.tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]]
+
+
+def test_patches_keep_channels_together_and_images_apart():
+    images = tokens(3, 4, 6, 2)
+
+    patches = numpy(Patches(size=2)(images))
+
+    assert patches.shape == (3, 6, 8)
+    for image in range(3):
+        for row in range(2):
+            for column in range(3):
+                box = images[image, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+                assert (patches[image, 3 * row + column] == box.ravel()).all()
+
+
+def test_patches_refuse_images_they_cannot_cut():
+    with pytest.raises(InputError, match="size=4 and images of shape"):
+        Patches(size=4)(np.zeros((1, 8, 6, 3)))
+    with pytest.raises(InputError, match="known size"):
+        Patches(size=4)(keras.Input((None, None, 3)))
+
+
+def test_encoder_projects_and_puts_the_token_first_and_adds_positions():
+    layer = randomised(PatchEncoder(8, (1, 2), cls_token=True), (None, 2, 6))
+    patches = tokens(3, 2, 6)
+    kernel, bias = (numpy(w) for w in layer.projection.weights)
+    cls, table = numpy(layer.cls), numpy(layer.position_table)
+
+    encoded = numpy(layer(patches))
+
+    assert encoded.shape == (3, 3, 8)
+    np.testing.assert_allclose(encoded[:, 0], np.tile(cls[0] + table[0, :1], (3, 1)), atol=1e-6)
+    np.testing.assert_allclose(encoded[:, 1:], patches @ kernel + bias + table[:, 1:], atol=1e-6)
+
+
+def test_encoder_refuses_another_grid():
+    with pytest.raises(InputError, match="2x3 = 6 patches. Got 4"):
+        PatchEncoder(8, (2, 3))(np.zeros((1, 4, 12)))
+
+
+def test_fixed_positions_by_hand():
+    table = sincos2d(rows=2, columns=2, width=8)
+
+    assert table.shape == (4, 8)
+    # Frequencies 1 and 1/10,000; the third patch is x = 0, y = 1.
+    slow = 1e-4
+    expected = [0, 0, 1, 1, np.sin(1), np.sin(slow), np.cos(1), np.cos(slow)]
+    np.testing.assert_allclose(table[2], expected, atol=1e-7)
+    np.testing.assert_allclose(table[1], [*expected[4:], 0, 0, 1, 1], atol=1e-7)
+
+
+def test_attention_is_the_papers():
+    layer = randomised(MultiHeadSelfAttention(heads=2), (None, 5, 6))
+    x = tokens(3, 5, 6)
+    kernel, bias, out_kernel, out_bias = layer.get_weights()
+    q, k, v = np.split(x @ kernel + bias, 3, axis=-1)
+
+    heads = []
+    for part in (slice(0, 3), slice(3, 6)):
+        scores = np.exp(q[..., part] @ k[..., part].swapaxes(1, 2) / np.sqrt(3))
+        heads.append(scores / scores.sum(-1, keepdims=True) @ v[..., part])
+    expected = np.concatenate(heads, -1) @ out_kernel + out_bias
+
+    np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-5)
+
+
+def test_attention_equals_keras_own():
+    ours = randomised(MultiHeadSelfAttention(heads=2), (None, 5, 6))
+    theirs = keras.layers.MultiHeadAttention(2, 3)
+    x = tokens(3, 5, 6)
+    theirs.build(x.shape, x.shape)
+    kernel, bias, out_kernel, out_bias = ours.get_weights()
+    split = [
+        part
+        for kernel_part, bias_part in zip(
+            np.split(kernel, 3, 1), np.split(bias, 3, 0), strict=True
+        )
+        for part in (kernel_part.reshape(6, 2, 3), bias_part.reshape(2, 3))
+    ]
+    theirs.set_weights([*split, out_kernel.reshape(2, 3, 6), out_bias])
+
+    np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x, x)), atol=1e-5)
+
+
+def test_attention_refuses_heads_that_do_not_divide_the_width():
+    with pytest.raises(InputError, match="heads=4, width=6"):
+        MultiHeadSelfAttention(heads=4)(tokens(1, 2, 6))
+
+
+@pytest.mark.parametrize("form", ["exact", "tanh"])
+def test_block_is_norm_attention_norm_mlp_with_residuals(form):
+    layer = randomised(TransformerBlock(heads=2, mlp_width=10, gelu=form), (None, 5, 6))
+    x = tokens(3, 5, 6)
+
+    after_attention = x + numpy(layer.attention(layer.norm1(x)))
+    hidden = numpy(layer.mlp_hidden(layer.norm2(after_attention)))
+    if form == "exact":
+        hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
+    else:
+        hidden = hidden / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))
+    expected = after_attention + numpy(layer.mlp_output(hidden))
+
+    np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-5)
+
+
+def test_the_two_gelus_differ():
+    x = tokens(1000)
+
+    difference = np.abs(numpy(gelu(x, "exact")) - numpy(gelu(x, "tanh"))).max()
+
+    assert 1e-4 < difference < 1e-3
+
+
+def test_layer_norm_equals_keras_own():
+    ours, theirs = LayerNorm(epsilon=1e-3), keras.layers.LayerNormalization(epsilon=1e-3)
+    x = 5 + 3 * tokens(4, 7, 6)
+    randomised(ours, x.shape)
+    theirs.build(x.shape)
+    theirs.set_weights(ours.get_weights())
+
+    np.testing.assert_allclose(numpy(ours(x)), numpy(theirs(x)), atol=1e-5)
+
+
+def test_layer_norm_stays_finite_in_half_precision():
+    layer = LayerNorm(dtype="mixed_float16")
+
+    normed = numpy(layer(np.full((1, 2, 4), 3e4, "float16") * np.array([1, -1, 1, -1])))
+
+    assert normed.dtype == "float16"
+    np.testing.assert_allclose(normed[0, 0], [1, -1, 1, -1], atol=1e-3)
+
+
+def test_pool_takes_the_first_token_or_the_mean():
+    x = tokens(2, 3, 4)
+
+    np.testing.assert_array_equal(numpy(Pool("cls")(x)), x[:, 0])
+    np.testing.assert_allclose(numpy(Pool("mean")(x)), x.mean(axis=1), atol=1e-6)
+
+
+def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
+    keras.utils.set_random_seed(0)
+    layer = randomised(TransformerBlock(heads=2, mlp_width=10, stochastic_depth=0.5), (None, 5, 6))
+    # An MLP of zero leaves x + attention, which is either dropped or doubled.
+    layer.mlp_output.set_weights([np.zeros((10, 6)), np.zeros(6)])
+    x = np.repeat(tokens(1, 5, 6), 64, axis=0)
+    branch = numpy(layer(x)) - x
+
+    trained = numpy(layer(x, training=True)) - x
+
+    dropped = np.array([(image == 0).all() for image in trained])
+    assert 16 < dropped.sum() < 48
+    np.testing.assert_allclose(trained[~dropped], 2 * branch[~dropped], atol=1e-5)
+
+
+def test_dropout_works_in_training_alone():
+    layer = randomised(
+        TransformerBlock(heads=2, mlp_width=10, dropout=0.5, attention_dropout=0.5), (None, 5, 6)
+    )
+    x = tokens(2, 5, 6)
+
+    assert (numpy(layer(x)) == numpy(layer(x))).all()
+    assert (numpy(layer(x, training=True)) != numpy(layer(x, training=True))).any()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Patches(2, name="patches"),
+        PatchEncoder(8, (1, 2), cls_token=True, positions="sincos2d"),
+        MultiHeadSelfAttention(2, dropout=0.1),
+        TransformerBlock(2, 10, 0.1, 0.2, 0.3, 1e-5, "tanh"),
+        Pool("mean"),
+        LayerNorm(epsilon=1e-5),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_survive_two_rounds_of_their_config(layer):
+    once = type(layer).from_config(layer.get_config())
+    twice = type(layer).from_config(once.get_config())
+
+    assert twice.get_config() == layer.get_config()
+
+
+def test_layers_work_in_anybodys_functional_model(tmp_path):
+    images = keras.Input((8, 8, 3))
+    x = PatchEncoder(12, (2, 2))(Patches(4)(images))
+    x = Pool("mean")(TransformerBlock(3, 24)(x))
+    model = keras.Model(images, keras.layers.Dense(2)(x))
+    batch = tokens(4, 8, 8, 3)
+    before = model.predict(batch, verbose=0)
+    model.save(tmp_path / "model.keras")
+
+    after = keras.models.load_model(tmp_path / "model.keras").predict(batch, verbose=0)
+
+    assert (before == after).all()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses = model.fit(batch, np.array([0, 1, 0, 1]), epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert vit_keras.Patches is Patches

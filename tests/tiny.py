@@ -1,0 +1,33 @@
+"""Tiny models and images for the tests."""
+
+import numpy as np
+from PIL import Image
+
+import vit_keras
+
+TINY = {"patch_size": 4, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
+
+
+def randomise(model, seed=0):
+    """Gives every weight, biases and norms too, a random value: fresh zeros and ones hide errors."""
+    random = np.random.default_rng(seed)
+    model.set_weights(
+        [
+            np.asarray(weight) + 0.1 * random.standard_normal(weight.shape).astype("float32")
+            for weight in model.get_weights()
+        ]
+    )
+    return model
+
+
+def tiny_model(**overrides):
+    """A ViT of width 48 and depth 2 with random weights, for 16x24 RGB images and 5 classes."""
+    options = {"image_size": (16, 24), "num_classes": 5, **TINY, **overrides}
+    return randomise(vit_keras.build_vit("vit_b16", **options))
+
+
+def photograph(seed, colour, size=(40, 30)):
+    """A noisy image of one colour, width x height pixels -> PIL image"""
+    random = np.random.default_rng(seed)
+    noise = random.integers(0, 80, (size[1], size[0], 3))
+    return Image.fromarray((noise + np.array(colour) * 0.6).clip(0, 255).astype("uint8"))
