@@ -62,8 +62,9 @@ def keras_io_vit(config):
     return keras.Model(images, layers.Dense(config.num_classes)(x))
 
 
-PEERS = {
-    "vit-keras-edge": build_vit,
+OURS = "vit-keras-edge"
+BUILDERS = {
+    OURS: build_vit,
     "KerasHub": keras_hub_vit,
     "keras.io example": keras_io_vit,
 }

@@ -21,12 +21,11 @@ from ai_edge_litert.interpreter import Interpreter
 from tabulate import tabulate
 
 from benchmarks.machine import describe_machine
-from benchmarks.peers import PEERS, default_config
+from benchmarks.peers import BUILDERS, OURS, default_config
 from export.tflite import write_tflite
 from vit_keras.config import resolve_config
 from vit_keras.preprocessing import Preprocessing
 
-OURS = "vit-keras-edge"
 CONTESTANTS = (OURS, "KerasHub")
 THREADS = (1, 2)
 COMPARED = 16  # random images on which file and model are compared
@@ -46,7 +45,8 @@ def main():
         compared = compare(SIZES[name], arguments.rounds, arguments.runs)
         rows += [{"size": name, **row} for row in compared]
         keras.utils.clear_session()
-    print(f"{describe_machine()}; medians of {arguments.rounds} rounds of {arguments.runs} images\n")
+    turns = f"{arguments.rounds} rounds of {arguments.runs} images"
+    print(f"{describe_machine()}; medians of {turns}\n")
     print(tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True))
 
 
@@ -55,7 +55,7 @@ def compare(config, rounds, runs):
     with tempfile.TemporaryDirectory() as folder:
         paths, differences = {}, {}
         for name in CONTESTANTS:
-            model = randomised(PEERS[name](config))
+            model = randomised(BUILDERS[name](config))
             paths[name] = pathlib.Path(folder, f"{name}.tflite")
             write_tflite(model, paths[name])
             differences[name] = largest_difference(paths[name], model)

@@ -20,11 +20,10 @@ import tensorflow as tf
 from tabulate import tabulate
 
 from benchmarks.machine import describe_machine
-from benchmarks.peers import PEERS, default_config
+from benchmarks.peers import BUILDERS, OURS, default_config
 from training.recipes.fashion_mini import RECIPE
 from vit_keras.config import ViTConfig, resolve_config
 
-OURS = "vit-keras-edge"
 WARM_UP_STEPS = 2
 ALIKE = {"pooling": "mean", "dropout": 0.0, "attention_dropout": 0.0, "stochastic_depth": 0.0}
 
@@ -75,7 +74,7 @@ def compare(size, rounds):
     trainers = {
         (jit, name): warmed_up(build(size.config), batches, jit)
         for jit in (False, True)
-        for name, build in PEERS.items()
+        for name, build in BUILDERS.items()
     }
     seconds = {key: [] for key in trainers}
     for number in range(rounds):

@@ -30,12 +30,11 @@ def random_resized_crop(image, size, seed, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3)
     """
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
-        tf.zeros((1, 1, 4)),
+        [[[0.0, 0.0, 1.0, 1.0]]],
         seed,
         min_object_covered=0.0,
         area_range=area,
         aspect_ratio_range=ratio,
-        use_image_if_no_bounding_boxes=True,
     )
     return tf.image.resize(tf.slice(image, begin, extent), size, antialias=True)
 

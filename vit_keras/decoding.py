@@ -44,7 +44,12 @@ def decode_image(encoded, channels=3):
     Raises:
         tf.errors.InvalidArgumentError: for anything that is not a whole image.
     """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        # The exact inverse transform, which Pillow uses too; tf.io.decode_image takes a fast one.
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
     image = tf.switch_case(exif_orientation(encoded) - 1, [lambda f=f: f(image) for f in _UPRIGHT])
     if channels == 1:
         luma = tf.linalg.matvec(tf.cast(image, tf.float32), [0.299, 0.587, 0.114])  # BT.601

@@ -64,10 +64,11 @@ class Preprocessing:
     def fit(self, images):
         """Resizes and crops to image_size; returns float32, still 0..255.
 
-        Images which have that size already are only cast.
+        Images which have that size already stay as they are.
         """
+        images = _to_float(images)  # resizing whole numbers would round in some contexts
         if tuple(images.shape[-3:-1]) == self.image_size and self.crop == 1:
-            return _cast(images)
+            return images
         return self._centre_crop(self._resize(images))
 
     def normalise(self, images):
@@ -99,4 +100,5 @@ class Preprocessing:
         )
 
 
-_cast = keras.layers.Rescaling(1.0, dtype="float32")
+# A layer, because layers take TensorFlow's tensors inside tf.data on every backend.
+_to_float = keras.layers.Rescaling(1.0, dtype="float32")

@@ -1,0 +1,146 @@
+"""Batches hold every image once an epoch, normalised, and depend on seed and step alone."""
+
+import dataclasses
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from training import augment
+from training.datasets import Examples, load_dataset
+from training.pipeline import (
+    evaluation_batches,
+    even_batch_size,
+    read_all,
+    training_batches,
+)
+from training.recipe import Recipe
+from vit_keras import Preprocessing
+
+IDENTITY = Preprocessing(2, mean=(0.0,), std=(1 / 255,))  # gives the pixels themselves
+RECIPE = Recipe(channels=1, batch_size=4, seed=3)
+
+
+def numbered(count):
+    """`count` images of 2x2 pixels that hold their own index; every third is of class b"""
+    images = np.repeat(np.arange(count, dtype="uint8"), 4).reshape(count, 2, 2, 1)
+    labels = [index % 3 == 0 for index in range(count)]
+    return Examples.from_pixels(images, labels, ("a", "b"), list(map(str, range(count))))
+
+
+def one_by_one(examples):
+    """The same examples through the path of images that are not all in memory"""
+    return dataclasses.replace(examples, pixels=None)
+
+
+def indices(batches):
+    return [images[:, 0, 0, 0].round().astype(int).tolist() for images, _ in batches]
+
+
+@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
+def test_every_image_comes_once_an_epoch_in_changing_order(path):
+    batches = training_batches(path(numbered(10)), RECIPE, IDENTITY, steps=10)
+
+    stream = sum(indices(batches.as_numpy_iterator()), [])
+
+    epochs = [stream[start : start + 10] for start in range(0, 40, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_both_paths_and_every_length_give_the_same_batches():
+    examples = numbered(10)
+    reference = indices(training_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
+
+    apart = training_batches(one_by_one(examples), RECIPE, IDENTITY, 6)
+    shorter = training_batches(examples, RECIPE, IDENTITY, 3)
+    other = training_batches(examples, dataclasses.replace(RECIPE, seed=4), IDENTITY, 6)
+
+    assert indices(apart.as_numpy_iterator()) == reference
+    assert indices(shorter.as_numpy_iterator()) == reference[:3]
+    assert indices(other.as_numpy_iterator()) != reference
+
+
+def test_labels_stay_with_their_images():
+    for images, labels in training_batches(numbered(10), RECIPE, IDENTITY, 5).as_numpy_iterator():
+        for image, label in zip(images, labels, strict=True):
+            assert label.tolist() == ([0, 1] if round(image[0, 0, 0]) % 3 == 0 else [1, 0])
+
+
+def test_a_batch_may_be_larger_than_the_data():
+    recipe = dataclasses.replace(RECIPE, batch_size=7)
+
+    (first,) = indices(training_batches(numbered(3), recipe, IDENTITY, 1).as_numpy_iterator())
+
+    assert sorted(first[:3]) == sorted(first[3:6]) == [0, 1, 2]
+
+
+def test_augmentations_run_in_order_before_normalisation():
+    def darken(images, labels, seed):
+        return images * 0.5, labels
+
+    def add_ten(images, labels, seed):
+        return images + 10, labels
+
+    recipe = dataclasses.replace(RECIPE, augment=(darken, add_ten))
+    spec = Preprocessing(2, mean=(0.0,), std=(1.0,))
+
+    images, _ = next(training_batches(numbered(8), recipe, spec, 1).as_numpy_iterator())
+
+    plain = next(training_batches(numbered(8), RECIPE, IDENTITY, 1).as_numpy_iterator())[0]
+    np.testing.assert_allclose(images, (plain * 0.5 + 10) / 255, atol=1e-6)
+
+
+def test_crops_replace_the_resize_rule_in_training_alone(photographs):
+    examples, _ = read_all(load_dataset(str(photographs), 3)["train"], cache_mib=100)
+    crop = partial(augment.random_resized_crop, area=(0.1, 0.3))
+    recipe = Recipe(batch_size=8, crop=crop)
+    spec = Preprocessing(16)
+
+    train = list(training_batches(examples, recipe, spec, 2).as_numpy_iterator())
+    evaluated = list(evaluation_batches(examples, spec, 10).as_numpy_iterator())
+
+    assert [images.shape for images, _ in train] == [(8, 16, 16, 3)] * 2
+    assert [images.shape for images, _ in evaluated] == [(10, 16, 16, 3)] * 2 + [(4, 16, 16, 3)]
+    expected = spec(examples.read(tf.constant(13)))
+    np.testing.assert_allclose(evaluated[1][0][3], expected, atol=1e-6)
+    assert evaluated[1][1][3].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("cache_mib", [0, 100])
+def test_unreadable_images_are_found_and_left_out(photographs, tmp_path, cache_mib):
+    shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / "red" / "00.jpg"
+    broken.write_bytes(broken.read_bytes()[:-50])
+    empty = tmp_path / "blue" / "01.png"
+    empty.write_bytes(b"")
+    examples = load_dataset(str(tmp_path), 3)["train"]
+
+    readable, reasons = read_all(examples, cache_mib)
+
+    assert set(reasons) == {str(broken), str(empty)}
+    assert "empty" in reasons[str(empty)]
+    assert len(readable) == 22
+    originals = {name: index for index, name in enumerate(examples.names)}
+    for index, name in enumerate(readable.names):
+        image = readable.read(tf.constant(index)).numpy()
+        assert (image == examples.read(tf.constant(originals[name])).numpy()).all()
+
+
+def test_images_of_one_size_are_stacked(tmp_path, photographs):
+    for colour in ("blue", "red"):
+        (tmp_path / colour).mkdir()
+        for copy in range(3):
+            shutil.copy(photographs / colour / "00.jpg", tmp_path / colour / f"{copy}.jpg")
+
+    readable, _ = read_all(load_dataset(str(tmp_path), 3)["train"], cache_mib=1)
+
+    assert readable.pixels.shape == (6, 30, 40, 3)
+
+
+def test_even_batches():
+    assert even_batch_size(600, 512) == 300
+    assert even_batch_size(10, 512) == 10
+    assert even_batch_size(513, 512) == 257

@@ -1,0 +1,71 @@
+"""Recipes load by name, and any field can be replaced by a value of its type."""
+
+import json
+import re
+
+import pytest
+
+from training import augment
+from training.recipe import Recipe, load_recipe, recipe_names
+from vit_keras import InputError
+from vit_keras.config import resolve_config
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_sound(name):
+    recipe = load_recipe(name)
+
+    assert isinstance(recipe, Recipe)
+    resolve_config(
+        recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model
+    )
+    json.dumps(recipe.as_dict())
+
+
+def test_fields_are_replaced_by_values_of_their_type():
+    recipe = load_recipe(
+        "fashion_mini",
+        [
+            "epochs=3", "learning_rate=1", "jit=false", "data=a=b", "image_size=32,64",
+            "mean=0.1,0.2,0.3", "augment=flip", "crop=none", "model.depth=2", "model.pooling=cls",
+        ],
+    )  # fmt: skip
+
+    assert (recipe.epochs, recipe.jit, recipe.data, recipe.image_size) == (3, False, "a=b", (32, 64))
+    assert recipe.learning_rate == 1.0
+    assert recipe.mean == (0.1, 0.2, 0.3)
+    assert recipe.augment == (augment.flip,)
+    assert recipe.crop is None
+    assert recipe.model["depth"] == 2
+    assert recipe.model["pooling"] == "cls"
+    assert "depth" not in load_recipe("fashion_mini").model
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epoch=3", "no field is called 'epoch'; did you mean epochs"),
+        ("model.pool=cls", "no field is called 'pool'; did you mean pooling"),
+        ("epochs=many", "epochs must be of type int. Got epochs='many'"),
+        ("epochs=1.5", "epochs must be of type int"),
+        ("epochs=true", "epochs must be of type int"),
+        ("jit=1", "jit must be of type bool"),
+        ("image_size=1,2,3", "image_size must be of type int | tuple[int, int]"),
+        ("augment=flop", "no augmentation is called 'flop'; did you mean flip"),
+        ("epochs", "--set needs key=value. Got 'epochs'"),
+        ("epochs=0", "epochs must be at least 1"),
+        ("learning_rate=-1", "learning_rate must be above 0"),
+        ("ema=1.0", "ema must be in [0, 1)"),
+        ("channels=2", "1 (grey) or 3 (RGB)"),
+        ("mixed_precision=half", "one of float32, mixed_bfloat16"),
+        ("validation_fraction=1.0", "in (0, 1)"),
+    ],
+)
+def test_wrong_overrides_are_refused_by_name(override, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_recipe("fashion_mini", [override])
+
+
+def test_unknown_recipes_are_refused_with_the_nearest():
+    with pytest.raises(InputError, match="'fashion_min'; did you mean fashion_mini"):
+        load_recipe("fashion_min")
