@@ -5,7 +5,11 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
-from tiny import photograph
+from tiny import TINY, photograph
+
+from training import augment
+from training.fit import fit
+from training.recipe import Recipe
 
 
 @pytest.fixture(scope="session")
@@ -20,4 +24,30 @@ def photographs(tmp_path_factory):
             if suffix == "png":
                 image = image.convert("RGBA")
             image.save(folder / colour / f"{index:02}.{suffix}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(photographs):
+    """A recipe for the photographs that takes seconds."""
+    return Recipe(
+        data=str(photographs),
+        variant="vit_b16",
+        image_size=(16, 24),
+        model=TINY,
+        augment=(augment.flip,),
+        epochs=3,
+        warmup_epochs=1,
+        batch_size=4,
+        learning_rate=3e-3,
+        validation_fraction=0.25,
+        jit=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def run_folder(recipe, tmp_path_factory):
+    """The run folder of a finished training on the photographs."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    fit(recipe, folder)
     return folder

@@ -97,8 +97,12 @@ class SaveBest(keras.callbacks.Callback):
         self.epoch = 0  # counted from 1; 0 for none
 
     def on_epoch_end(self, epoch, logs=None):
-        # Not the first of equals: later weights have seen more.
-        if (logs or {}).get("val_accuracy", -2.0) >= self.accuracy:
+        logs = logs or {}
+        # A model that answers NaN still gets the first class right.
+        if not np.isfinite(logs.get("val_loss", np.nan)):
+            return
+        # Of equals the last: its weights have seen more.
+        if logs["val_accuracy"] >= self.accuracy:
             self.accuracy, self.epoch = logs["val_accuracy"], epoch + 1
             with replacing(self.path) as path:
                 self.vit.save(path)
@@ -140,9 +144,9 @@ def _train(model, recipe, train, validation, run):
         verbose=1 if sys.stdout.isatty() else 2,
     )
     if not np.isfinite(history.history["loss"][-1]):
-        kept = f"the best model before that is {save_best.path}" if save_best.epoch else "no model"
+        kept = f"the best model before is {save_best.path}" if save_best.epoch else "no model yet"
         raise InputError(
-            f"the loss was no longer finite in epoch {len(history.epoch)}; {kept}. Try a lower "
+            f"the loss was no longer finite in epoch {len(history.epoch)} ({kept}). Try a lower "
             f"learning_rate than {recipe.learning_rate}, a longer warm-up, or clip_norm=1."
         )
     return save_best.epoch

@@ -1,0 +1,257 @@
+"""A run ends in a folder with all that was promised; mistakes end before training."""
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import TINY
+
+import vit_keras
+from training.__main__ import main
+from training.datasets import load_dataset
+from training.evaluate import evaluate, predict_probabilities
+from training.fit import SaveBest, fit
+from vit_keras import InputError, load_model
+
+
+def test_run_folder_holds_model_record_history_and_report(run_folder, recipe):
+    names = {path.name for path in run_folder.iterdir()}
+    assert names == {
+        "model.keras", "config.json", "history.csv", "evaluation.json", "tensorboard", "samples",
+        "report.md", "curves.png", "confusion.png", "mistakes.png",
+    }  # fmt: skip
+
+    record = json.loads((run_folder / "config.json").read_text())
+    assert record["recipe"] == json.loads(json.dumps(recipe.as_dict()))
+    assert record["seed"] == 0
+    assert record["versions"]["keras"] == keras.__version__
+    history = list(csv.DictReader((run_folder / "history.csv").open()))
+    assert [row["epoch"] for row in history] == ["0", "1", "2"]
+    assert float(history[2]["loss"]) < float(history[0]["loss"])
+    for picture in ("curves.png", "confusion.png", "mistakes.png"):
+        assert Image.open(run_folder / picture).size[0] > 300
+        assert f"({picture})" in (run_folder / "report.md").read_text()
+    assert list((run_folder / "tensorboard").rglob("events*"))
+
+
+def test_model_of_a_run_knows_its_classes_and_carries_no_optimizer(run_folder):
+    model = load_model(run_folder / "model.keras")
+
+    assert model.class_names == ("blue", "red")
+    assert vit_keras.get_config(model).image_size == (16, 24)
+    assert not model.compiled
+
+
+def test_evaluation_is_of_the_saved_model_on_the_images_held_out(run_folder):
+    found = json.loads((run_folder / "evaluation.json").read_text())
+
+    assert found["split"] == "validation"
+    assert found["images"] == 6
+    assert found["accuracy"] > 0.8  # red against blue
+    history = list(csv.DictReader((run_folder / "history.csv").open()))
+    best = max(float(row["val_accuracy"]) for row in history)
+    assert found["accuracy"] == pytest.approx(best)
+
+
+def test_samples_take_turns_between_the_classes(run_folder):
+    files = sorted((run_folder / "samples").iterdir())
+
+    assert len(files) == 6
+    hues = [np.asarray(Image.open(file)).mean(axis=(0, 1)).argmax() for file in files]
+    assert hues == [2, 0, 2, 0, 2, 0]  # blue, red, ...
+
+
+@pytest.mark.slow
+def test_same_recipe_gives_the_same_model(run_folder, recipe, tmp_path):
+    fit(recipe, tmp_path / "again")
+
+    first = load_model(run_folder / "model.keras").get_weights()
+    again = load_model(tmp_path / "again" / "model.keras").get_weights()
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"ema": 0.5}, {"mixed_precision": "mixed_bfloat16"}])
+def test_saved_model_is_the_one_validated(recipe, tmp_path, options):
+    run = tmp_path / "run"
+    fit(dataclasses.replace(recipe, epochs=2, validate_every=2, **options), run)
+
+    history = list(csv.DictReader((run / "history.csv").open()))
+    assert history[0]["val_accuracy"] == "NA" or history[0]["val_accuracy"] == ""
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["accuracy"] == pytest.approx(float(history[1]["val_accuracy"]))
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_best_model_replaces_the_last_whole_and_ties_go_to_the_later(tmp_path):
+    model = vit_keras.build_vit("vit_b16", image_size=(16, 24), num_classes=2, **TINY)
+    save = SaveBest(model, tmp_path / "model.keras")
+    written = []
+    for epoch, accuracy in enumerate([0.2, 0.5, 0.4, None, 0.5]):
+        logs = {} if accuracy is None else {"val_accuracy": accuracy, "val_loss": 1.0}
+        save.on_epoch_end(epoch, logs)
+        written.append((tmp_path / "model.keras").stat().st_ino)
+
+    save.on_epoch_end(5, {"val_accuracy": 0.9, "val_loss": float("nan")})
+    assert save.epoch == 5
+    assert [a == b for a, b in zip(written, written[1:], strict=False)] == [
+        False, True, True, False,
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_few_unreadable_images_are_listed_and_many_stop_the_run(recipe, photographs, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(photographs, data)
+    (data / "red" / "00.jpg").write_bytes(b"\xff\xd8 not really")
+    wrong = dataclasses.replace(recipe, data=str(data), epochs=1)
+
+    fit(wrong, tmp_path / "one")
+
+    (line,) = (tmp_path / "one" / "unreadable.txt").read_text().splitlines()
+    assert line.startswith(str(data / "red" / "00.jpg") + "\t")
+    for name in ("01.png", "02.bmp"):
+        (data / "red" / name).write_bytes(b"")
+    with pytest.raises(InputError, match="3 of 24 images cannot be read .* max_unreadable=0.05"):
+        fit(wrong, tmp_path / "three")
+    assert len((tmp_path / "three" / "unreadable.txt").read_text().splitlines()) == 3
+    assert not (tmp_path / "three" / "model.keras").exists()
+
+
+def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
+    with pytest.raises(InputError, match="is in use; name another"):
+        fit(recipe, run_folder)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is in use"):
+        fit(recipe, tmp_path / "file")
+
+
+def test_a_diverging_run_says_so(recipe, tmp_path):
+    wild = dataclasses.replace(recipe, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0)
+
+    with pytest.raises(InputError, match=r"no longer finite in epoch 1 \(no model yet\). Try a lower"):
+        fit(wild, tmp_path / "run")
+
+
+def test_metrics_by_hand(photographs):
+    examples = load_dataset(str(photographs), 3)["train"].subset(np.array([0, 1, 12, 13]))
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]])
+
+    found = evaluate(probabilities, examples)
+
+    assert found["accuracy"] == 0.75
+    assert "top5_accuracy" not in found
+    assert found["per_class"]["blue"]["precision"] == 1.0
+    assert found["per_class"]["blue"]["recall"] == 0.5
+    assert found["per_class"]["red"]["precision"] == pytest.approx(2 / 3)
+    assert found["per_class"]["red"]["f1"] == pytest.approx(0.8)
+
+
+def test_evaluate_command_prints_and_writes(run_folder, photographs, capsys, tmp_path):
+    out = tmp_path / "evaluation.json"
+
+    main(["evaluate", str(run_folder / "model.keras"), "--data", str(photographs),
+          "--out", str(out)])  # fmt: skip
+
+    printed = capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert f"Accuracy {found['accuracy']:.1%} on 24 images" in printed
+    assert "| blue" in printed
+    examples = load_dataset(str(photographs), 3)["train"]
+    model = load_model(run_folder / "model.keras")
+    again = predict_probabilities(model, examples).argmax(1) == examples.labels
+    assert found["accuracy"] == again.mean()
+
+
+def test_evaluate_refuses_classes_the_model_does_not_know(run_folder):
+    with pytest.raises(SystemExit, match="Error: the model knows no class 'T-shirt/top'"):
+        main(["evaluate", str(run_folder / "model.keras"), "--data", "fashion_mini"])
+
+
+def test_predict_command_takes_files_folders_and_globs_and_carries_on(
+    run_folder, photographs, capsys, tmp_path
+):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"")
+    model = str(run_folder / "model.keras")
+    images = [str(broken), str(photographs / "red" / "*.jpg"), str(photographs / "blue")]
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", model, *images, "--top", "1"])
+
+    assert stopped.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.err.strip() == f"Error: {broken}: Input is empty."
+    lines = printed.out.splitlines()
+    assert len(lines) == 4 + 12
+    right = sum(line.split(": ")[1].split()[0] in line.split(": ")[0] for line in lines)
+    assert right >= 14
+    assert all(line.endswith("%") for line in lines)
+
+
+def test_predict_refuses_what_is_not_there(run_folder, tmp_path):
+    model = str(run_folder / "model.keras")
+    with pytest.raises(SystemExit, match="Error: no image at .*/none.jpg"):
+        main(["predict", model, str(tmp_path / "none.jpg")])
+    with pytest.raises(SystemExit, match="Error: nothing.keras cannot be loaded"):
+        main(["predict", "nothing.keras", str(tmp_path)])
+
+
+def test_help_needs_no_tensorflow():
+    for module in ("training", "export"):
+        code = f"""
+import sys, {module}.__main__ as command
+try:
+    command.main(["--help"])
+except SystemExit:
+    assert not {{"tensorflow", "keras", "numpy"}} & set(sys.modules)
+"""
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_interrupted_runs_keep_the_best_model(tmp_path):
+    command = [
+        sys.executable, "-m", "training", "fit", "fashion_mini", "--out", str(tmp_path / "run"),
+        "--set", "jit=false", "--set", "variant=vit_mini7", "--set", "epochs=1000",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    model = tmp_path / "run" / "model.keras"
+    deadline = time.monotonic() + 300
+    while not model.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert errors.strip().endswith(f"Interrupted; the best model so far is {model}.")
+    assert load_model(model).class_names[0] == "T-shirt/top"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without permission")
+def test_no_write_permission_is_one_line(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code = f"""
+import os
+from vit_keras.errors import one_line_errors
+from vit_keras.files import write_json
+os.setuid(65534)
+with one_line_errors():
+    write_json({str(tmp_path / "locked" / "file.json")!r}, 1)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert result.returncode == 1
+    assert "Permission denied" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
