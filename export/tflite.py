@@ -69,7 +69,7 @@ def run_tflite(path, samples):
         rows.append(classify(images=image[np.newaxis])["probabilities"][0])
         seconds.append(time.perf_counter() - start)
     probabilities = np.stack(rows[: len(samples.pixels)])
-    return {"pixels": probabilities}, 1000 * statistics.median(seconds[-LATENCY_RUNS:])
+    return {"images": probabilities}, 1000 * statistics.median(seconds[-LATENCY_RUNS:])
 
 
 def _reason(log):

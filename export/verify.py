@@ -21,7 +21,8 @@ class Samples:
         encoded: the bytes of `count` image files.
         pixels: uint8 (count, height, width, channels), those images at the model's size.
         images: float32 of the same shape: `pixels`, normalised.
-        expected: {"encoded", "pixels", "images": float32 (count, classes)}, probabilities.
+        expected: {"encoded", "pixels", "images": float32 (count, classes)}, probabilities; those
+            for `pixels` are of images which happen to have that size, and may be cropped again.
     """
 
     encoded: list[bytes]
@@ -53,10 +54,13 @@ def load_samples(model, folder):
             raise InputError(f"{files[index]} cannot be read as an image.") from error
     fitted = np.stack([model.preprocessing.fit(image) for image in decoded])
     pixels = fitted.round().clip(0, 255).astype("uint8")
-    images = np.asarray(model.preprocessing(pixels))
-    from_pixels = _probabilities(model, images)
-    from_files = _probabilities(model, np.stack([model.preprocessing(i) for i in decoded]))
-    expected = {"encoded": from_files, "pixels": from_pixels, "images": from_pixels}
+    images = np.asarray(model.preprocessing.normalise(pixels))
+    inputs = {
+        "encoded": np.stack([model.preprocessing(image) for image in decoded]),
+        "pixels": np.asarray(model.preprocessing(pixels)),
+        "images": images,
+    }
+    expected = {kind: _probabilities(model, array) for kind, array in inputs.items()}
     return Samples(encoded, pixels, images, expected)
 
 

@@ -66,6 +66,7 @@ def test_evaluation_is_of_the_saved_model_on_the_images_held_out(run_folder):
 def test_samples_take_turns_between_the_classes(run_folder):
     files = sorted((run_folder / "samples").iterdir())
 
+    assert [file.name for file in files[:3]] == ["00-blue.png", "01-red.png", "02-blue.png"]
     assert len(files) == 6
     hues = [np.asarray(Image.open(file)).mean(axis=(0, 1)).argmax() for file in files]
     assert hues == [2, 0, 2, 0, 2, 0]  # blue, red, ...

@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -244,8 +245,9 @@ def _write_samples(examples, folder):
         members = examples.labels == label
         rank[members] = np.arange(members.sum())
     for number, index in enumerate(np.lexsort((examples.labels, rank))[:SAMPLES]):
+        name = re.sub(r"\W+", "-", examples.class_names[examples.labels[index]])
         png = tf.io.encode_png(examples.read(tf.constant(index)))
-        tf.io.write_file(str(folder / f"{number:02}.png"), png)
+        tf.io.write_file(str(folder / f"{number:02}-{name}.png"), png)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,273 @@
+"""Artefacts answer like the Keras model in their own runtimes, or are not written."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tiny import photograph, randomise, tiny_model
+
+from export.__main__ import main
+from export.export import export
+from export.formats import FORMATS, Format, next_version
+from export.tflite import convert_in_subprocess, write_tflite
+from export.verify import compare, load_samples
+from vit_keras import InputError, Preprocessing, load_model
+from vit_keras.decoding import decode_image
+
+CLASSES = ("ant", "bee", "cat", "dog", "èlk", "fox", "gnu")
+
+
+@pytest.fixture(scope="session")
+def exported(photographs, tmp_path_factory):
+    """A model with random weights, its samples, and everything exported from it."""
+    folder = tmp_path_factory.mktemp("exported")
+    preprocessing = Preprocessing((16, 24), crop=0.9, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    model = tiny_model(num_classes=7, class_names=CLASSES, preprocessing=preprocessing)
+    model.save(folder / "model.keras")
+    (folder / "samples").mkdir()
+    for path in (photographs / "red").iterdir():
+        shutil.copy(path, folder / "samples")
+    main([str(folder / "model.keras"), "--format", *FORMATS, "--out", str(folder / "out")])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def signatures(exported):
+    """The exported SavedModel's signatures, loaded by TensorFlow"""
+    loaded = tf.saved_model.load(str(exported / "out" / "saved_model" / "1"))
+    return loaded.signatures
+
+
+def probabilities(model, image):
+    """Keras's answer for one uint8 image of any size"""
+    return np.asarray(keras.ops.softmax(model(model.preprocessing(image[np.newaxis]))))[0]
+
+
+def jpeg(image, **options):
+    file = io.BytesIO()
+    image.save(file, "jpeg", **options)
+    return file.getvalue()
+
+
+def test_every_format_is_written_verified_and_tabled(exported):
+    rows = json.loads((exported / "out" / "export.json").read_text())
+
+    assert [row["format"] for row in rows] == list(FORMATS)
+    for row in rows:
+        assert row["images"] == 12
+        assert row["max_difference"] <= row["tolerance"] == FORMATS[row["format"]].tolerance
+        assert row["top1_agreement"] == 1.0
+        assert row["milliseconds"] > 0
+        assert row["bytes"] > 100_000
+        assert row["path"] in (exported / "out" / "export.md").read_text()
+    names = {path.name for path in (exported / "out").iterdir()}
+    assert names == {"saved_model", "model.tflite", "export.json", "export.md"}
+
+
+def test_bytes_signature_is_the_whole_way_from_file_to_label(exported, signatures):
+    model = load_model(exported / "model.keras")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = [
+        jpeg(photograph(1, (255, 0, 0), size=(80, 31))),
+        jpeg(photograph(2, (0, 255, 0), size=(30, 70)), exif=exif),
+        jpeg(photograph(3, (0, 255, 255)).convert("L")),
+    ]
+
+    answer = signatures["serving_default"](image_bytes=tf.constant(files))
+
+    for index, content in enumerate(files):
+        expected = probabilities(model, decode_image(content).numpy())
+        np.testing.assert_allclose(answer["probabilities"][index], expected, atol=1e-5)
+        order = np.argsort(-expected)[:5]
+        assert answer["classes"][index].numpy().tolist() == order.tolist()
+        labels = [label.decode() for label in answer["labels"][index].numpy()]
+        assert labels == [CLASSES[i] for i in order]
+
+
+def test_pixels_signature_takes_images_of_any_size(exported, signatures):
+    model = load_model(exported / "model.keras")
+    image = np.asarray(photograph(4, (90, 200, 10), size=(51, 33)))
+
+    answer = signatures["serve_images"](images=tf.constant(image[np.newaxis]))
+
+    np.testing.assert_allclose(
+        answer["probabilities"][0], probabilities(model, image), atol=1e-5
+    )
+
+
+def test_logits_signature_takes_normalised_input(exported, signatures):
+    model = load_model(exported / "model.keras")
+    images = np.random.default_rng(0).standard_normal((3, 16, 24, 3)).astype("float32")
+
+    answer = signatures["serve_logits"](images=tf.constant(images))
+
+    np.testing.assert_allclose(answer["logits"], model(images), atol=1e-5)
+
+
+def test_undecodable_bytes_are_named_by_position(signatures):
+    good = jpeg(photograph(1, (255, 0, 0)))
+    batch = tf.constant([good, b"not an image", good, good[:200], b""])
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at positions\] \[1 3 4\]"):
+        signatures["serving_default"](image_bytes=batch)
+    answer = signatures["serving_default"](image_bytes=tf.constant([good, good]))
+    assert answer["probabilities"].shape == (2, 7)
+
+
+def test_empty_batches_have_empty_answers(signatures):
+    answer = signatures["serving_default"](image_bytes=tf.constant([], tf.string))
+
+    assert answer["probabilities"].shape == (0, 7)
+
+
+def test_saved_model_runs_in_a_session_without_this_project(exported, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(photograph(1, (255, 0, 0))))
+    code = """
+import sys
+sys.modules["vit_keras"] = sys.modules["export"] = None  # importing them fails
+import tensorflow as tf
+with tf.compat.v1.Session(graph=tf.Graph()) as session:
+    loaded = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1])
+    signature = loaded.signature_def["serving_default"]
+    feed = {signature.inputs["image_bytes"].name: [open("a.jpg", "rb").read()]}
+    print(session.run(signature.outputs["labels"].name, feed)[0][0].decode())
+"""
+    command = [sys.executable, "-c", code, str(exported / "out" / "saved_model" / "1")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+
+    model = load_model(exported / "model.keras")
+    image = decode_image((tmp_path / "a.jpg").read_bytes()).numpy()
+    assert printed.stdout.strip() == CLASSES[probabilities(model, image).argmax()]
+
+
+def test_tflite_runs_in_litert_alone(exported, tmp_path):
+    image = np.asarray(photograph(5, (200, 100, 0), size=(24, 16)))
+    np.save(tmp_path / "image.npy", image)
+    code = """
+import sys, numpy, ai_edge_litert.interpreter as litert
+interpreter = litert.Interpreter(sys.argv[1])
+interpreter.allocate_tensors()
+(taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+interpreter.set_tensor(taken["index"], numpy.load("image.npy")[None])
+interpreter.invoke()
+numpy.save("answer.npy", interpreter.get_tensor(given["index"]))
+assert not {"tensorflow", "keras", "vit_keras"} & set(sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(exported / "out" / "model.tflite")]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+
+    # The file takes images of its own size: nothing is cropped.
+    model = load_model(exported / "model.keras")
+    expected = np.asarray(keras.ops.softmax(model(model.preprocessing.normalise(image[None]))))
+    np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), expected, atol=1e-5)
+
+
+def test_tflite_is_static_of_low_rank_and_carries_its_labels(exported):
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = exported / "out" / "model.tflite"
+    interpreter = Interpreter(str(path))
+
+    (taken,) = interpreter.get_input_details()
+    assert taken["shape_signature"].tolist() == [1, 16, 24, 3]
+    assert taken["dtype"] is np.uint8
+    assert max(len(tensor["shape"]) for tensor in interpreter.get_tensor_details()) == 4
+    with zipfile.ZipFile(path) as attached:
+        assert attached.read("labels.txt").decode().split("\n")[:-1] == list(CLASSES)
+
+
+def test_an_operation_tflite_lacks_is_named(tmp_path):
+    @keras.saving.register_keras_serializable()
+    class Exotic(keras.layers.Layer):
+        def call(self, x):
+            return tf.math.igamma(x + 1.0, x) + tf.raw_ops.Erfinv(x=x / 10)
+
+    images = keras.Input((4,), batch_size=1)
+    keras.Model(images, Exotic()(images)).export(tmp_path / "model", verbose=False)
+
+    with pytest.raises(InputError, match="TFLite conversion failed: .*Igamma"):
+        convert_in_subprocess(tmp_path / "model", tmp_path / "model.tflite")
+    assert not (tmp_path / "model.tflite").exists()
+
+
+@pytest.mark.slow
+def test_half_precision_models_export_in_float32(photographs, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = tiny_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(tmp_path / "model.keras")
+
+    (row,) = export(
+        tmp_path / "model.keras", ["tflite"], tmp_path / "out", images=photographs / "blue"
+    )
+
+    assert row["max_difference"] < 1e-5
+
+
+def test_versions_count_up(tmp_path):
+    assert next_version(tmp_path).name == "1"
+    for name in ("1", "9", "10", ".11-abc", "notes"):
+        (tmp_path / "saved_model" / name).mkdir(parents=True)
+    assert next_version(tmp_path).name == "11"
+
+
+def test_a_wrong_artefact_is_not_published(exported, tmp_path, monkeypatch):
+    def write_another_model(model, path):
+        write_tflite(randomise(tiny_model(num_classes=7), seed=9), path)
+
+    row = FORMATS["tflite"]
+    wrong = Format(row.target, write_another_model, row.run, row.tolerance)
+    monkeypatch.setitem(FORMATS, "tflite", wrong)
+    (tmp_path / "model.tflite").write_bytes(b"the one before")
+
+    with pytest.raises(InputError, match="the tflite export answers differently from Keras"):
+        export(exported / "model.keras", ["tflite"], tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
+    assert (tmp_path / "model.tflite").read_bytes() == b"the one before"
+
+
+def test_not_a_number_is_outside_every_tolerance(exported):
+    model = load_model(exported / "model.keras")
+    samples = load_samples(model, exported / "samples")
+    answer = samples.expected["pixels"].copy()
+    assert compare({"pixels": answer}, samples) == (0.0, 1.0)
+    answer[3, 2] += 0.25
+    difference, _ = compare({"pixels": answer}, samples)
+    assert difference == pytest.approx(0.25)
+    answer[3, 2] = np.nan
+
+    difference, _ = compare({"pixels": answer}, samples)
+
+    assert not difference <= 1e9
+
+
+def test_mistakes_are_one_line(exported, tmp_path):
+    model = str(exported / "model.keras")
+    shutil.copy(model, tmp_path / "model.keras")
+    broken = tmp_path / "images"
+    broken.mkdir()
+    (broken / "a.jpg").write_bytes(b"")
+    for arguments, message in (
+        ([model, "--format", "tflight", "--out", "x"], "no export format 'tflight'; did you mean"),
+        ([str(tmp_path / "model.keras"), "--out", "x"], "samples holds no images to verify"),
+        ([model, "--images", str(broken), "--out", "x"], "a.jpg cannot be read as an image"),
+        (["none.keras", "--out", "x"], "none.keras cannot be loaded"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert str(stopped.value).startswith("Error: ")
+        assert message in str(stopped.value)
+    assert not os.path.exists("x")
