@@ -8,6 +8,7 @@ APP = [
     "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it and does not say so
     "ai-edge-litert>=2.1,<3",
     "matplotlib>=3.9",
+    "psutil>=5.9",
     "pydantic>=2.9,<3",
     "scikit-learn>=1.5",
     "tabulate>=0.9",

@@ -100,9 +100,7 @@ def test_pixels_signature_takes_images_of_any_size(exported, signatures):
 
     answer = signatures["serve_images"](images=tf.constant(image[np.newaxis]))
 
-    np.testing.assert_allclose(
-        answer["probabilities"][0], probabilities(model, image), atol=1e-5
-    )
+    np.testing.assert_allclose(answer["probabilities"][0], probabilities(model, image), atol=1e-5)
 
 
 def test_logits_signature_takes_normalised_input(exported, signatures):

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from tiny import TINY
 
 import vit_keras
 from training.__main__ import main
-from training.datasets import load_dataset
+from training.datasets import find_splits
 from training.evaluate import evaluate, predict_probabilities
 from training.fit import SaveBest, fit
 from vit_keras import InputError, load_model
@@ -105,7 +106,7 @@ def test_best_model_replaces_the_last_whole_and_ties_go_to_the_later(tmp_path):
 
     save.on_epoch_end(5, {"val_accuracy": 0.9, "val_loss": float("nan")})
     assert save.epoch == 5
-    assert [a == b for a, b in zip(written, written[1:], strict=False)] == [
+    assert [a == b for a, b in itertools.pairwise(written)] == [
         False, True, True, False,
     ]  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
@@ -129,6 +130,17 @@ def test_few_unreadable_images_are_listed_and_many_stop_the_run(recipe, photogra
     assert not (tmp_path / "three" / "model.keras").exists()
 
 
+def test_classes_that_cannot_be_learned_are_refused(recipe, photographs, tmp_path):
+    wrong = dataclasses.replace(recipe, data=str(tmp_path))
+    shutil.copytree(photographs / "red", tmp_path / "red")
+    with pytest.raises(InputError, match="only the class 'red'; training needs"):
+        fit(wrong, tmp_path / "run")
+    (tmp_path / "green").mkdir()
+    with pytest.raises(InputError, match="class 'green' has no training images in"):
+        fit(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
     with pytest.raises(InputError, match="is in use; name another"):
         fit(recipe, run_folder)
@@ -140,12 +152,14 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
 def test_a_diverging_run_says_so(recipe, tmp_path):
     wild = dataclasses.replace(recipe, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0)
 
-    with pytest.raises(InputError, match=r"no longer finite in epoch 1 \(no model yet\). Try a lower"):
+    with pytest.raises(
+        InputError, match=r"no longer finite in epoch 1 \(no model yet\). Try a lower"
+    ):
         fit(wild, tmp_path / "run")
 
 
 def test_metrics_by_hand(photographs):
-    examples = load_dataset(str(photographs), 3)["train"].subset(np.array([0, 1, 12, 13]))
+    examples = find_splits(str(photographs), 3)["train"]().subset(np.array([0, 1, 12, 13]))
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]])
 
     found = evaluate(probabilities, examples)
@@ -168,7 +182,7 @@ def test_evaluate_command_prints_and_writes(run_folder, photographs, capsys, tmp
     found = json.loads(out.read_text())
     assert f"Accuracy {found['accuracy']:.1%} on 24 images" in printed
     assert "| blue" in printed
-    examples = load_dataset(str(photographs), 3)["train"]
+    examples = find_splits(str(photographs), 3)["train"]()
     model = load_model(run_folder / "model.keras")
     again = predict_probabilities(model, examples).argmax(1) == examples.labels
     assert found["accuracy"] == again.mean()

@@ -116,9 +116,7 @@ def test_attention_equals_keras_own():
     kernel, bias, out_kernel, out_bias = ours.get_weights()
     split = [
         part
-        for kernel_part, bias_part in zip(
-            np.split(kernel, 3, 1), np.split(bias, 3, 0), strict=True
-        )
+        for kernel_part, bias_part in zip(np.split(kernel, 3, 1), np.split(bias, 3, 0), strict=True)
         for part in (kernel_part.reshape(6, 2, 3), bias_part.reshape(2, 3))
     ]
     theirs.set_weights([*split, out_kernel.reshape(2, 3, 6), out_bias])

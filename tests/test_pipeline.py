@@ -1,6 +1,7 @@
 """Batches hold every image once an epoch, normalised, and depend on seed and step alone."""
 
 import dataclasses
+import itertools
 import shutil
 from functools import partial
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from training import augment
-from training.datasets import Examples, load_dataset
+from training.datasets import Examples, find_splits
 from training.pipeline import (
     evaluation_batches,
     even_batch_size,
@@ -43,7 +44,7 @@ def indices(batches):
 def test_every_image_comes_once_an_epoch_in_changing_order(path):
     batches = training_batches(path(numbered(10)), RECIPE, IDENTITY, steps=10)
 
-    stream = sum(indices(batches.as_numpy_iterator()), [])
+    stream = list(itertools.chain(*indices(batches.as_numpy_iterator())))
 
     epochs = [stream[start : start + 10] for start in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
@@ -94,7 +95,7 @@ def test_augmentations_run_in_order_before_normalisation():
 
 
 def test_crops_replace_the_resize_rule_in_training_alone(photographs):
-    examples, _ = read_all(load_dataset(str(photographs), 3)["train"], cache_mib=100)
+    examples, _ = read_all(find_splits(str(photographs), 3)["train"](), cache_mib=100)
     crop = partial(augment.random_resized_crop, area=(0.1, 0.3))
     recipe = Recipe(batch_size=8, crop=crop)
     spec = Preprocessing(16)
@@ -116,7 +117,7 @@ def test_unreadable_images_are_found_and_left_out(photographs, tmp_path, cache_m
     broken.write_bytes(broken.read_bytes()[:-50])
     empty = tmp_path / "blue" / "01.png"
     empty.write_bytes(b"")
-    examples = load_dataset(str(tmp_path), 3)["train"]
+    examples = find_splits(str(tmp_path), 3)["train"]()
 
     readable, reasons = read_all(examples, cache_mib)
 
@@ -135,7 +136,7 @@ def test_images_of_one_size_are_stacked(tmp_path, photographs):
         for copy in range(3):
             shutil.copy(photographs / colour / "00.jpg", tmp_path / colour / f"{copy}.jpg")
 
-    readable, _ = read_all(load_dataset(str(tmp_path), 3)["train"], cache_mib=1)
+    readable, _ = read_all(find_splits(str(tmp_path), 3)["train"](), cache_mib=1)
 
     assert readable.pixels.shape == (6, 30, 40, 3)
 

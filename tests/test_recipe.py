@@ -31,7 +31,12 @@ def test_fields_are_replaced_by_values_of_their_type():
         ],
     )  # fmt: skip
 
-    assert (recipe.epochs, recipe.jit, recipe.data, recipe.image_size) == (3, False, "a=b", (32, 64))
+    assert (recipe.epochs, recipe.jit, recipe.data, recipe.image_size) == (
+        3,
+        False,
+        "a=b",
+        (32, 64),
+    )
     assert recipe.learning_rate == 1.0
     assert recipe.mean == (0.1, 0.2, 0.3)
     assert recipe.augment == (augment.flip,)

@@ -9,7 +9,7 @@ TINY = {"patch_size": 4, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
 
 
 def randomise(model, seed=0):
-    """Gives every weight, biases and norms too, a random value: fresh zeros and ones hide errors."""
+    """Gives every weight a random value: the zeros and ones of fresh ones hide errors."""
     random = np.random.default_rng(seed)
     model.set_weights(
         [

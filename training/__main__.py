@@ -81,7 +81,7 @@ def _evaluate(arguments):
     from vit_keras.model import load_model
 
     model = load_model(arguments.model)
-    examples, unreadable = evaluate.load_evaluation_split(
+    examples, unreadable = evaluate.load_evaluation_images(
         model, arguments.data, arguments.split, arguments.data_dir
     )
     evaluation = evaluate.evaluate(evaluate.predict_probabilities(model, examples), examples)

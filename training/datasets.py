@@ -5,8 +5,10 @@ import gzip
 import os
 import pathlib
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from vit_keras.config import did_you_mean
@@ -86,7 +88,7 @@ class Examples:
                    lambda index: tensor[index], pixels)  # fmt: skip
 
 
-def load_dataset(data, channels, splits=None, data_dir=""):
+def find_splits(data, channels, splits=None, data_dir=""):
     """Finds the training, validation and test images of a dataset.
 
     Args:
@@ -98,18 +100,23 @@ def load_dataset(data, channels, splits=None, data_dir=""):
         data_dir: for TFDS and `fashion_mnist`: where their files are.
 
     Returns:
-        {"train": Examples, "validation": ..., "test": ...}, those that exist.
+        {"train": function() -> Examples, "validation": ..., "test": ...}, those that exist. Only
+        the call reads anything large.
 
     Raises:
-        InputError: for an unknown name and a folder that holds no such images.
+        InputError: for an unknown name, and a folder without images of classes.
     """
     if data == "fashion_mini":
-        return _fashion_mini(channels)
+        return {split: partial(_fashion_mini, split, channels) for split in ("train", "test")}
     if data == "fashion_mnist":
-        return _fashion_mnist(channels, pathlib.Path(data_dir or FASHION_MNIST))
+        folder = pathlib.Path(data_dir or FASHION_MNIST)
+        return {
+            split: partial(_fashion_mnist, folder, prefix, split, channels)
+            for split, prefix in (("train", "train"), ("test", "t10k"))
+        }
     if data.startswith("tfds:"):
-        return _tfds(data.removeprefix("tfds:"), channels, splits or {}, data_dir or None)
-    return _folder(pathlib.Path(data), channels)
+        return _tfds_splits(data.removeprefix("tfds:"), channels, splits or {}, data_dir or None)
+    return _folder_splits(pathlib.Path(data), channels)
 
 
 def split_off(examples, fraction, seed):
@@ -149,42 +156,36 @@ def read_idx(file):
         raise InputError(f"{file} is not a whole gzipped idx file ({error}).") from error
 
 
-def _fashion_mini(channels):
+def _fashion_mini(split, channels):
     with np.load(FASHION_MINI) as arrays:
-        return {
-            split: _fashion(arrays[f"{split}_images"], arrays[f"{split}_labels"], channels, split)
-            for split in ("train", "test")
-        }
+        return _fashion(arrays[f"{split}_images"], arrays[f"{split}_labels"], split, channels)
 
 
-def _fashion_mnist(channels, folder):
-    splits = {}
-    for split, prefix in (("train", "train"), ("test", "t10k")):
-        files = [folder / f"{prefix}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
-        for file in files:
-            if not file.is_file():
-                raise InputError(
-                    f"{file} is missing. Install Debian's package dataset-fashion-mnist, name "
-                    f"the folder with --set data_dir=FOLDER, or use --data tfds:fashion_mnist."
-                )
-        images, labels = map(read_idx, files)
-        splits[split] = _fashion(images, labels, channels, split)
-    return splits
+def _fashion_mnist(folder, prefix, split, channels):
+    files = [folder / f"{prefix}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
+    for file in files:
+        if not file.is_file():
+            raise InputError(
+                f"{file} is missing. Install Debian's package dataset-fashion-mnist, name "
+                f"the folder with --set data_dir=FOLDER, or use --data tfds:fashion_mnist."
+            )
+    images, labels = map(read_idx, files)
+    return _fashion(images, labels, split, channels)
 
 
-def _fashion(images, labels, channels, split):
+def _fashion(images, labels, split, channels):
     pixels = np.repeat(images[..., np.newaxis], channels, axis=-1)
     names = [f"{split}/{index}" for index in range(len(labels))]
     return Examples.from_pixels(pixels, labels, FASHION_CLASSES, names)
 
 
-def _tfds(name, channels, splits, data_dir):
+def _tfds_splits(name, channels, splits, data_dir):
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
         builder.download_and_prepare()
-    except (tfds.core.DatasetNotFoundError, tfds.core.registered.DatasetNotFoundError) as error:
+    except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"TFDS knows no dataset {name!r}: {_first_line(error)}") from error
     except (OSError, ValueError, tfds.download.DownloadError) as error:
         raise InputError(f"TFDS cannot prepare {name!r}: {_first_line(error)}") from error
@@ -194,36 +195,43 @@ def _tfds(name, channels, splits, data_dir):
             f"tfds:{name} is not for classification: its features are {', '.join(features)}; "
             f"'image' and 'label' are needed."
         )
-    wanted = {
+    spelled = {
         split: splits.get(split) or (split if split in builder.info.splits else None)
         for split in SPLIT_FOLDERS
     }
     return {
-        split: _tfds_split(builder, spelled, channels)
-        for split, spelled in wanted.items()
-        if spelled
+        split: partial(_tfds_split, builder, spelling, channels)
+        for split, spelling in spelled.items()
+        if spelling
     }
 
 
 def _tfds_split(builder, split, channels):
+    """All image files of a split, still encoded, in memory."""
     import tensorflow_datasets as tfds
 
     try:
         dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
     except (ValueError, KeyError) as error:
         raise InputError(f"TFDS has no split {split!r}: {_first_line(error)}") from error
+    free = psutil.virtual_memory().available
+    if builder.info.dataset_size > free:
+        raise InputError(
+            f"{builder.info.name} takes {builder.info.dataset_size / 2**30:.0f} GiB, and "
+            f"{free / 2**30:.0f} GiB of memory are free. Write its images to a folder of classes, "
+            f"from which they are read as they are needed."
+        )
     examples = [(e["image"], e["label"]) for e in dataset.as_numpy_iterator()]
-    encoded = tf.constant([image for image, _ in examples])
-    label = builder.info.features["label"]
+    encoded = tf.constant([image for image, _ in examples], tf.string)
     return Examples(
         np.array([label for _, label in examples], "int64"),
-        tuple(label.names),
+        tuple(builder.info.features["label"].names),
         tuple(f"{split}/{index}" for index in range(len(examples))),
         lambda index: decode_image(encoded[index], channels),
     )
 
 
-def _folder(folder, channels):
+def _folder_splits(folder, channels):
     if not folder.is_dir():
         known = ("fashion_mini", "fashion_mnist", "tfds:NAME")
         raise InputError(f"no such dataset or folder: {folder}. Datasets: {', '.join(known)}.")
@@ -236,21 +244,14 @@ def _folder(folder, channels):
     if "train" not in roots:
         roots = {"train": folder}
     class_names = _class_names(roots["train"])
-    if len(class_names) < 2:
-        found = f"only the class {class_names[0]!r}" if class_names else "no class folders"
+    if not class_names:
         raise InputError(
-            f"{roots['train']} must hold one folder of images for each of at least two classes. "
-            f"Got {found}; lay it out as {roots['train']}/CLASS/image.jpg."
+            f"{roots['train']} holds no folders of images; lay it out as "
+            f"{roots['train']}/CLASS/image.jpg, with a folder for each class."
         )
-    splits = {split: _folder_split(root, class_names, channels) for split, root in roots.items()}
-    counts = np.bincount(splits["train"].labels, minlength=len(class_names))
-    if not counts.all():
-        empty = roots["train"] / class_names[int(np.argmin(counts))]
-        raise InputError(
-            f"{empty} has no images; files must end in {', '.join(SUFFIXES)}. "
-            f"Add some, or remove the folder."
-        )
-    return splits
+    return {
+        split: partial(_folder_split, root, class_names, channels) for split, root in roots.items()
+    }
 
 
 def _class_names(folder):
@@ -275,7 +276,12 @@ def _folder_split(folder, class_names, channels):
         )
         files += found
         labels += [label] * len(found)
-    paths = tf.constant(files, tf.string)
+    if not files:
+        raise InputError(
+            f"{folder} holds no images; files must end in {', '.join(SUFFIXES)} and lie in a "
+            f"folder for each class."
+        )
+    paths = tf.constant(files)
     return Examples(
         np.array(labels, "int64"),
         class_names,

@@ -5,7 +5,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 from tabulate import tabulate
 
-from training.datasets import load_dataset
+from training.datasets import find_splits
 from training.pipeline import evaluation_batches, read_all
 from vit_keras.errors import InputError
 
@@ -65,14 +65,14 @@ def format_evaluation(evaluation):
     return f"{line}\n\n{tabulate(rows, headers, tablefmt='github', floatfmt='.3f')}"
 
 
-def load_evaluation_split(model, data, split, splits=None, data_dir=""):
-    """The images to evaluate a model on, with its own class indices.
+def load_evaluation_images(model, data, split=None, data_dir=""):
+    """The images to evaluate a model on, with the model's class indices.
 
     Args:
         model: ViT.
-        data, splits, data_dir: as in `load_dataset`.
-        split: "train", "validation" or "test"; None takes the best there is: test, else
-            validation, else all images of a folder that is not split.
+        data, data_dir: as in `find_splits`.
+        split: "train", "validation" or "test", or for TFDS any as it spells them; by default the
+            first there is of test, validation and train.
 
     Returns:
         Examples, and {name: reason} of the unreadable images that were left out.
@@ -80,11 +80,14 @@ def load_evaluation_split(model, data, split, splits=None, data_dir=""):
     Raises:
         InputError: where that split does not exist, or has classes the model does not know.
     """
-    found = load_dataset(data, model.config.channels, splits, data_dir)
+    spelled = None
+    if split and data.startswith("tfds:"):
+        spelled, split = {"test": split}, "test"
+    found = find_splits(data, model.config.channels, spelled, data_dir)
     split = split or next(name for name in ("test", "validation", "train") if name in found)
     if split not in found:
-        raise InputError(f"{data} has no {split} images; it has: {', '.join(found)}.")
-    examples = found[split]
+        raise InputError(f"{data} has no {split!r} images; it has: {', '.join(found)}.")
+    examples = found[split]()
     if model.class_names:
         examples = examples.with_classes(model.class_names)
     elif len(examples.class_names) != model.config.num_classes:

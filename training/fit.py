@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training.datasets import load_dataset, split_off
+from training.datasets import find_splits, split_off
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
 from training.optimizer import build_optimizer
 from training.pipeline import evaluation_batches, even_batch_size, read_all, training_batches
@@ -174,9 +174,21 @@ def _load_splits(recipe):
         "validation": recipe.validation_split,
         "test": recipe.test_split,
     }
-    splits = load_dataset(recipe.data, recipe.channels, spelled, recipe.data_dir)
-    if "train" not in splits:
-        raise InputError(f"{recipe.data} has no training images.")
+    found = find_splits(recipe.data, recipe.channels, spelled, recipe.data_dir)
+    if "train" not in found:
+        raise InputError(f"{recipe.data} has no training images; it has: {', '.join(found)}.")
+    splits = {split: load() for split, load in found.items()}
+    names = splits["train"].class_names
+    counts = np.bincount(splits["train"].labels, minlength=len(names))
+    if len(names) < 2:
+        raise InputError(
+            f"{recipe.data} has only the class {names[0]!r}; training needs images of two or more."
+        )
+    if not counts.all():
+        raise InputError(
+            f"class {names[counts.argmin()]!r} has no training images in {recipe.data}. "
+            f"Add some, or remove the class."
+        )
     return splits
 
 

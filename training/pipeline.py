@@ -25,7 +25,9 @@ def read_all(examples, cache_mib):
         return examples, {}
     dataset = tf.data.Dataset.range(len(examples))
     dataset = dataset.map(lambda i: (i, examples.read(i)), PARALLEL).ignore_errors()
-    progress = keras.utils.Progbar(len(examples), unit_name="image", verbose=int(sys.stdout.isatty()))
+    progress = keras.utils.Progbar(
+        len(examples), unit_name="image", verbose=int(sys.stdout.isatty())
+    )
     readable, images, room = [], [], cache_mib * 2**20
     for done, (index, image) in enumerate(dataset.prefetch(PARALLEL).as_numpy_iterator(), 1):
         readable.append(index)
