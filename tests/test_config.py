@@ -26,12 +26,12 @@ PARAMETERS = {
     "vit_m16": 38_837_736,
     "vit_g14": 1_012_611_432,
     "vit_gigantic14": 1_844_440_680,
-    "vit_ti2": 5_273_896,
-    "vit_ti4": 3_474_472,
-    "vit_ti7": 3_087_976,
-    "vit_mini2": 1_751_560,
-    "vit_mini4": 851_848,
-    "vit_mini7": 658_600,
+    "vit_ti2": 7_943_080,
+    "vit_ti4": 6_143_656,
+    "vit_ti7": 5_757_160,
+    "vit_mini4": 3_474_472,
+    "vit_mini7": 3_087_976,
+    "vit_mini8": 3_050_536,
 }
 BUILT = ("vit_ti16", "vit_s32", "vit_s16", "vit_b16")
 BUILT_SLOWLY = ("vit_s8", "vit_m16", "vit_b32", "vit_b8", "vit_l32", "vit_l16", "vit_h14",

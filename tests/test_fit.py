@@ -136,7 +136,7 @@ def test_classes_that_cannot_be_learned_are_refused(recipe, photographs, tmp_pat
     with pytest.raises(InputError, match="only the class 'red'; training needs"):
         fit(wrong, tmp_path / "run")
     (tmp_path / "green").mkdir()
-    with pytest.raises(InputError, match="class 'green' has no training images in"):
+    with pytest.raises(InputError, match="class 'green' has no readable training images"):
         fit(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

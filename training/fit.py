@@ -2,31 +2,24 @@
 
 import contextlib
 import math
-import os
 import pathlib
-import platform
-import re
-import subprocess
 import sys
 import time
-from importlib import metadata
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from training.datasets import find_splits, split_off
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
 from training.optimizer import build_optimizer
 from training.pipeline import evaluation_batches, even_batch_size, read_all, training_batches
+from training.record import describe_run, write_samples
 from training.report import write_report
 from vit_keras.config import resolve_config
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import build_vit, load_model
 from vit_keras.preprocessing import Preprocessing
-
-SAMPLES = 32  # images kept beside the model, for exports to verify themselves on
 
 
 def fit(recipe, out):
@@ -42,7 +35,7 @@ def fit(recipe, out):
         out: path of the run folder, which must not exist or be empty.
 
     Returns:
-        the evaluation, as `evaluate_model` gives it.
+        the evaluation, as `evaluate` gives it, and which split and epoch it is of.
 
     Raises:
         InputError: for data that cannot be trained on, a config no ViT can be built from, or a
@@ -55,7 +48,7 @@ def fit(recipe, out):
     config, preprocessing = _model_of(recipe)
     splits = _load_splits(recipe)
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", _record(recipe))
+    write_json(run / "config.json", describe_run(recipe))
     splits = _only_readable(splits, recipe, run)
     train, validation = splits["train"], splits["validation"]
 
@@ -81,7 +74,7 @@ def fit(recipe, out):
         **evaluate(probabilities, splits[evaluated]),
     }
     write_json(run / "evaluation.json", evaluation)
-    _write_samples(splits[evaluated], run / "samples")
+    write_samples(splits[evaluated], run / "samples")
     write_report(run, recipe, evaluation, probabilities, splits[evaluated])
     print(f"\n{format_evaluation(evaluation)}\n\nReport: {run / 'report.md'}")
     return evaluation
@@ -178,18 +171,22 @@ def _load_splits(recipe):
     if "train" not in found:
         raise InputError(f"{recipe.data} has no training images; it has: {', '.join(found)}.")
     splits = {split: load() for split, load in found.items()}
-    names = splits["train"].class_names
-    counts = np.bincount(splits["train"].labels, minlength=len(names))
-    if len(names) < 2:
+    _check_classes(splits["train"], recipe)
+    return splits
+
+
+def _check_classes(train, recipe):
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    if len(counts) < 2:
         raise InputError(
-            f"{recipe.data} has only the class {names[0]!r}; training needs images of two or more."
+            f"{recipe.data} has only the class {train.class_names[0]!r}; "
+            f"training needs images of two or more."
         )
     if not counts.all():
         raise InputError(
-            f"class {names[counts.argmin()]!r} has no training images in {recipe.data}. "
-            f"Add some, or remove the class."
+            f"class {train.class_names[counts.argmin()]!r} has no readable training images in "
+            f"{recipe.data}. Add some, or remove the class."
         )
-    return splits
 
 
 def _only_readable(splits, recipe, run):
@@ -210,6 +207,7 @@ def _only_readable(splits, recipe, run):
                 f"remove them, or allow more with --set max_unreadable=0.5."
             )
         print(f"Warning: {share}. They are left out.", flush=True)
+        _check_classes(readable["train"], recipe)
     if "validation" not in readable:
         readable["train"], readable["validation"] = split_off(
             readable["train"], recipe.validation_fraction, recipe.seed
@@ -224,42 +222,6 @@ def _summary(model, recipe, splits, run):
         f"{recipe.variant} at {size} px, {model.count_params():,} parameters, "
         f"{len(model.class_names)} classes; images: {counts}; run folder {run}"
     )
-
-
-def _record(recipe):
-    """What somebody needs to do the same again."""
-    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "recipe": recipe.as_dict(),
-        "command": sys.argv,
-        "seed": recipe.seed,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: metadata.version(package) for package in packages},
-        },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "commit": commit.stdout.strip() or None,
-    }
-
-
-def _write_samples(examples, folder):
-    """A few images of every class in turn, as PNG files, for exports to verify themselves on."""
-    folder.mkdir()
-    rank = np.zeros(len(examples), int)  # of an image within its class
-    for label in range(len(examples.class_names)):
-        members = examples.labels == label
-        rank[members] = np.arange(members.sum())
-    for number, index in enumerate(np.lexsort((examples.labels, rank))[:SAMPLES]):
-        name = re.sub(r"\W+", "-", examples.class_names[examples.labels[index]])
-        png = tf.io.encode_png(examples.read(tf.constant(index)))
-        tf.io.write_file(str(folder / f"{number:02}-{name}.png"), png)
 
 
 @contextlib.contextmanager

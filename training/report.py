@@ -5,6 +5,7 @@ import csv
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from tabulate import tabulate
 
@@ -32,14 +33,14 @@ def write_report(run, recipe, evaluation, probabilities, examples):
 
 {format_evaluation(evaluation)}
 
-The model is the one with the best validation accuracy, of epoch {evaluation["best_epoch"]} of
-{recipe.epochs}; the whole run took {evaluation["seconds"]:.0f} seconds.
+The model is that of epoch {evaluation["best_epoch"]} of {recipe.epochs}, the best on the validation
+images; the run took {evaluation["seconds"]:.0f} seconds.
 
 ![loss and accuracy over the epochs](curves.png)
 
 ![confusion matrix](confusion.png)
 
-The most confident mistakes, each with its true class, and the predicted one with its probability:
+The most confident mistakes, with the probability the model gave to the wrong class:
 
 ![the worst mistakes](mistakes.png)
 
@@ -57,6 +58,7 @@ def curves(history):
         for column, label in ((name, "training"), (f"val_{name}", "validation")):
             axes.plot(*history[column], label=label)
         axes.set(title=name, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
@@ -95,7 +97,9 @@ def mistakes(probabilities, examples):
         axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
         true, wrong = examples.labels[index], predicted[index]
         names = examples.class_names
-        axes.set_title(f"{names[true]}\nnot {names[wrong]} {confidence[index]:.0%}", fontsize=8)
+        axes.set_title(
+            f"{names[true]}\ntaken for {names[wrong]}, {confidence[index]:.0%}", fontsize=7.5
+        )
     if not len(worst):
         grid[0].text(0, 0.5, "no mistakes")
     return figure

@@ -1,0 +1,59 @@
+"""Recipe and examples -> what a run folder keeps of them: config.json and samples/."""
+
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+
+import numpy as np
+import tensorflow as tf
+
+PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+SAMPLES = 32  # images
+
+
+def describe_run(recipe):
+    """All that somebody needs to do the same again, as JSON-ready values."""
+    return {
+        "recipe": recipe.as_dict(),
+        "command": sys.argv,
+        "seed": recipe.seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in PACKAGES},
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": _commit(),
+    }
+
+
+def write_samples(examples, folder):
+    """Writes up to 32 images as PNG files, classes in turn; exports verify themselves on them.
+
+    Args:
+        examples: Examples.
+        folder: path that does not exist.
+    """
+    folder.mkdir()
+    rank = np.zeros(len(examples), int)  # of an image within its class
+    for label in range(len(examples.class_names)):
+        members = examples.labels == label
+        rank[members] = np.arange(members.sum())
+    for number, index in enumerate(np.lexsort((examples.labels, rank))[:SAMPLES]):
+        name = re.sub(r"\W+", "-", examples.class_names[examples.labels[index]])
+        png = tf.io.encode_png(examples.read(tf.constant(index)))
+        tf.io.write_file(str(folder / f"{number:02}-{name}.png"), png)
+
+
+def _commit():
+    """The checkout's commit, marked where files differ from it; None without git."""
+    if not shutil.which("git"):
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    folder = pathlib.Path(__file__).parent
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
