@@ -67,6 +67,29 @@ def test_shift_moves_whole_images_by_at_most_so_many_pixels():
     assert len(seen) == 25
 
 
+def test_cutmix_mixes_labels_by_the_share_of_pixels():
+    # Image i holds the number i in every pixel, so that each pixel tells where it comes from.
+    count = 100
+    images = np.broadcast_to(
+        np.arange(count, dtype="float32")[:, None, None, None], (100, 8, 10, 1)
+    )
+    labels = np.eye(count, dtype="float32")
+
+    mixed, mixed_labels = map(np.asarray, augment.cutmix(images, labels, SEED, probability=0.5))
+
+    untouched = 0
+    for index in range(count):
+        other = count - 1 - index
+        foreign = mixed[index, :, :, 0] == other
+        assert (mixed[index, ~foreign] == index).all()
+        rows, columns = np.flatnonzero(foreign.any(1)), np.flatnonzero(foreign.any(0))
+        assert foreign.sum() == len(rows) * len(columns)  # one box
+        assert mixed_labels[index, other] == pytest.approx(foreign.mean(), abs=1e-6)
+        assert mixed_labels[index, index] == pytest.approx(1 - foreign.mean(), abs=1e-6)
+        untouched += not foreign.any()
+    assert 35 < untouched < 65
+
+
 def test_random_resized_crop_cuts_boxes_of_the_given_area():
     y, x = np.mgrid[:100, :100].astype("uint8")
     image = np.stack([y, x, 0 * x], axis=-1)

@@ -57,6 +57,29 @@ def shift(images, labels, seed, pixels=4):
     return tf.gather(images, columns, axis=2, batch_dims=1), labels
 
 
+def cutmix(images, labels, seed, probability=0.5):
+    """Puts a random box of another image into an image, and as much of its label (CutMix).
+
+    arXiv:1905.04899, algorithm 1: the box's share of the image is uniform, its centre anywhere,
+    and what falls outside is cut off. Each image has its own box; the other image is the one at
+    the same place from the end of the batch.
+
+    Args:
+        probability: of an image to be mixed.
+    """
+    batch, height, width, _ = tf.unstack(tf.shape(images))
+    share, y, x, draw = tf.unstack(tf.random.stateless_uniform((4, batch, 1), seed))
+    half = tf.where(draw < probability, tf.sqrt(share) / 2, 0.0)  # of the box's side, in sides
+    rows = (tf.range(height, dtype=tf.float32) + 0.5) / tf.cast(height, tf.float32)
+    columns = (tf.range(width, dtype=tf.float32) + 0.5) / tf.cast(width, tf.float32)
+    inside_rows = tf.abs(rows - y) < half  # (batch, height)
+    inside_columns = tf.abs(columns - x) < half  # (batch, width)
+    box = inside_rows[:, :, tf.newaxis] & inside_columns[:, tf.newaxis, :]
+    images = tf.where(box[..., tf.newaxis], tf.reverse(images, axis=[0]), images)
+    mixed = tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2])[:, tf.newaxis]
+    return images, (1 - mixed) * labels + mixed * tf.reverse(labels, axis=[0])
+
+
 def by_name(name):
     """The function of this file called `name`.
 
@@ -76,4 +99,4 @@ def describe(function):
     return f"{function.func.__name__}({arguments})"
 
 
-FUNCTIONS = {f.__name__: f for f in (random_resized_crop, flip, shift)}
+FUNCTIONS = {f.__name__: f for f in (random_resized_crop, flip, shift, cutmix)}
