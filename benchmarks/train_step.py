@@ -1,7 +1,7 @@
 """Model sizes -> a Markdown table: seconds of a training step, this project's and its peers'.
 
 python -m benchmarks.train_step
-python -m benchmarks.train_step --sizes vit_ti4 --rounds 2 --steps 3
+python -m benchmarks.train_step --sizes vit_mini4 --rounds 2 --steps 3
 
 Each contestant goes through `model.fit` with AdamW on one batch of random images that stays in
 memory, compiled by XLA and not. All contestants of a size are built and warmed up first, then
@@ -45,7 +45,7 @@ class Size:
 
 SIZES = {
     "vit_ti16": Size(resolve_config("vit_ti16", **ALIKE), batch_size=8, steps=3),
-    "vit_ti4": Size(resolve_config("vit_ti4", **ALIKE), batch_size=64, steps=3),
+    "vit_mini4": Size(resolve_config("vit_mini4", **ALIKE), batch_size=64, steps=3),
     "fashion_mini": Size(default_config(**ALIKE), batch_size=RECIPE.batch_size, steps=8),
 }
 

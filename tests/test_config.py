@@ -32,6 +32,7 @@ PARAMETERS = {
     "vit_mini4": 3_474_472,
     "vit_mini7": 3_087_976,
     "vit_mini8": 3_050_536,
+    "vit_nano7": 544_488,
 }
 BUILT = ("vit_ti16", "vit_s32", "vit_s16", "vit_b16")
 BUILT_SLOWLY = ("vit_s8", "vit_m16", "vit_b32", "vit_b8", "vit_l32", "vit_l16", "vit_h14",

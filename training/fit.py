@@ -22,7 +22,7 @@ from vit_keras.model import build_vit, load_model
 from vit_keras.preprocessing import Preprocessing
 
 
-def fit(recipe, out):
+def fit(recipe, out, callbacks=()):
     """Trains by the recipe and fills the run folder.
 
     The folder gets config.json (recipe, versions, seed, commit), model.keras (the best on the
@@ -33,6 +33,7 @@ def fit(recipe, out):
     Args:
         recipe: Recipe.
         out: path of the run folder, which must not exist or be empty.
+        callbacks: further Keras callbacks for `model.fit`.
 
     Returns:
         the evaluation, as `evaluate` gives it, and which split and epoch it is of.
@@ -62,7 +63,7 @@ def fit(recipe, out):
             name=recipe.variant,
         )
     print(_summary(model, recipe, splits, run), flush=True)
-    best_epoch = _train(model, recipe, train, validation, run)
+    best_epoch = _train(model, recipe, train, validation, run, callbacks)
 
     evaluated = "test" if "test" in splits else "validation"
     model = load_model(run / "model.keras")
@@ -102,7 +103,7 @@ class SaveBest(keras.callbacks.Callback):
                 self.vit.save(path)
 
 
-def _train(model, recipe, train, validation, run):
+def _train(model, recipe, train, validation, run, callbacks):
     """Fits the model, saving the best, and returns the number of that epoch, from 1."""
     steps_per_epoch = max(1, round(len(train) / recipe.batch_size))
     steps = steps_per_epoch * recipe.epochs
@@ -119,6 +120,7 @@ def _train(model, recipe, train, validation, run):
     )
     save_best = SaveBest(model, run / "model.keras")
     callbacks = [
+        *callbacks,
         *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if recipe.ema else []),
         save_best,
         keras.callbacks.TerminateOnNaN(),

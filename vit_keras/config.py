@@ -171,13 +171,15 @@ VARIANTS = {
     "vit_gigantic14": _vit(14, 1664, 48, 16, 8192),
     # arXiv:2305.13035, the shape-optimised model; mlp_width 4304.
     "vit_so400m14": _vit(14, 1152, 27, 16, 4304),
-    # This project's, for images of 28-64 px: Ti with small patches, and mini, half as deep.
+    # This project's, for images of 28-64 px: Ti with small patches; mini, half as deep; nano, whose
+    # many short heads and two blocks won on 6,000 images of Fashion-MNIST.
     "vit_ti2": _vit(2, 192, 12, 3, 768, image_size=32),
     "vit_ti4": _vit(4, 192, 12, 3, 768, image_size=32),
     "vit_ti7": _vit(7, 192, 12, 3, 768, image_size=28),
     "vit_mini4": _vit(4, 192, 6, 3, 768, image_size=32),
     "vit_mini7": _vit(7, 192, 6, 3, 768, image_size=28),
     "vit_mini8": _vit(8, 192, 6, 3, 768, image_size=64),
+    "vit_nano7": _vit(7, 128, 2, 16, 256, image_size=28),
 }
 
 

@@ -5,18 +5,22 @@ python -m training fit fashion_mini     measured: not run yet
 
 from functools import partial
 
-from training.augment import flip, shift
+from training.augment import cutmix, flip
 from training.recipe import Recipe
 
 RECIPE = Recipe(
     data="fashion_mini",
-    variant="vit_mini7",
-    image_size=28,
+    variant="vit_nano7",
+    image_size=28,  # pixels
     channels=1,
-    model={"pooling": "mean"},
-    augment=(flip, partial(shift, pixels=2)),
+    model={"pooling": "mean", "positions": "sincos2d"},
+    mean=(0.286,),
+    std=(0.353,),
+    augment=(flip, partial(cutmix, probability=0.7)),
     epochs=40,
-    batch_size=128,
+    warmup_epochs=1,
+    batch_size=64,
     learning_rate=2e-3,
-    ema=0.99,
+    beta_2=0.99,
+    steps_per_execution=12,
 )
