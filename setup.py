@@ -1,4 +1,5 @@
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
@@ -14,11 +15,14 @@ APP = [
     "tabulate>=0.9",
     "tensorboard>=2.20,<2.22",
 ]
-TEST = ["mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8"]
+TEST = ["mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8", "scipy>=1.13"]
+VERSION = re.search(
+    r'__version__ = "(.+)"', pathlib.Path("vit_keras/__init__.py").read_text(encoding="utf-8")
+)[1]
 
 setup(
     name="vit-keras-edge",
-    version="0.1.0",
+    version=VERSION,
     description="Vision Transformers in Keras 3, from labelled images to TF Serving and phones",
     long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -24,8 +24,7 @@ def main(argv=None):
     # Imported late: TensorFlow takes seconds, --help should not.
     from export.export import export
     from export.formats import FORMATS
-    from vit_keras.config import did_you_mean
-    from vit_keras.errors import InputError, one_line_errors
+    from vit_keras.errors import InputError, did_you_mean, one_line_errors
 
     with one_line_errors():
         for name in arguments.format:

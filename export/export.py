@@ -1,5 +1,6 @@
 """model.keras + formats -> a folder of verified artefacts, and a table that says what they are."""
 
+import json
 import pathlib
 
 from tabulate import tabulate
@@ -34,21 +35,18 @@ def export(model_path, formats, out, images=None):
         images: folder of image files to verify on; `samples` beside the model by default.
 
     Returns:
-        a dict for each format: those of HEADERS, and "images", how many it was verified on.
+        a dict for each format: the keys of HEADERS, and "images", how many it was verified on.
 
     Raises:
         InputError: for a model that cannot be exported, and an artefact whose answers differ
             from Keras's by more than its tolerance.
     """
     model = _in_float32(load_model(model_path))
+    if not model.config.num_classes:
+        raise InputError(f"{model_path} has no classes; build it with num_classes to export it.")
     samples = load_samples(model, images or pathlib.Path(model_path).parent / "samples")
     out = pathlib.Path(out)
-    rows = []
-    for name in formats:
-        rows.append(_export(model, name, samples, out))
-        write_json(out / "export.json", rows)
-        with replacing(out / "export.md") as path:
-            path.write_text(format_table(rows) + "\n")
+    rows = [_export(model, name, samples, out) for name in dict.fromkeys(formats)]
     print(format_table(rows))
     return rows
 
@@ -75,15 +73,15 @@ def _export(model, name, samples, out):
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         row.write(model, path)
-        probabilities, milliseconds = row.run(path, samples)
-        difference, agreement = compare(probabilities, samples)
+        answers, milliseconds = row.run(path, samples)
+        difference, agreement = compare(answers, samples)
         if not difference <= row.tolerance:  # not: NaN passes no comparison
             raise InputError(
                 f"the {name} export answers differently from Keras: its probabilities differ by "
-                f"up to {difference:.1e}, tolerance {row.tolerance:.0e}. Nothing was written."
+                f"up to {difference:.1e}, tolerance {row.tolerance:.0e}. It was not written."
             )
         size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
-    return {
+    result = {
         "format": name,
         "path": str(target.relative_to(out)),
         "bytes": size,
@@ -93,6 +91,19 @@ def _export(model, name, samples, out):
         "images": len(samples.encoded),
         "milliseconds": milliseconds,
     }
+    _add_to_tables(out, result)
+    return result
+
+
+def _add_to_tables(out, result):
+    """Adds a row to export.json and export.md, and keeps those whose artefacts still exist."""
+    table = out / "export.json"
+    rows = json.loads(table.read_text(encoding="utf-8")) if table.exists() else []
+    rows = [row for row in rows if row["path"] != result["path"] and (out / row["path"]).exists()]
+    rows.append(result)
+    write_json(table, rows)
+    with replacing(out / "export.md") as path:
+        path.write_text(format_table(rows) + "\n", encoding="utf-8")
 
 
 def _in_float32(model):

@@ -93,6 +93,7 @@ def decode_batch(image_bytes, preprocessing):
     whole = tf.debugging.Assert(
         tf.size(missing) == 0,
         ["image_bytes holds no decodable JPEG, PNG, BMP or GIF at positions", missing],
+        summarize=-1,
     )
     with tf.control_dependencies([whole]):
         return tf.identity(images[:-1])
@@ -104,9 +105,9 @@ def run_saved_model(path, samples):
     The time is that of `serving_default` with one image, decoding included.
     """
     script = pathlib.Path(__file__).with_name("run_saved_model.py")
-    task = (str(path), samples.encoded, samples.pixels, samples.images, LATENCY_RUNS)
+    task = (str(path), samples.encoded, samples.decoded, samples.images, LATENCY_RUNS)
     result = subprocess.run(
-        [sys.executable, script], input=pickle.dumps(task), capture_output=True, check=False
+        [sys.executable, "-P", script], input=pickle.dumps(task), capture_output=True, check=False
     )
     if result.returncode:
         reason = result.stderr.decode(errors="replace").strip().split("\n")[-1]

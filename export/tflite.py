@@ -1,5 +1,7 @@
 """model.keras -> one .tflite file for phones: a uint8 image in, probabilities out."""
 
+import dataclasses
+import json
 import pathlib
 import statistics
 import subprocess
@@ -14,7 +16,6 @@ import tensorflow as tf
 
 from vit_keras.errors import InputError
 
-LABELS = "labels.txt"
 LATENCY_RUNS = 20
 
 
@@ -23,8 +24,9 @@ def write_tflite(model, path):
 
     Input `images`: uint8 (1, height, width, channels) of the model's size; output
     `probabilities`: float32 (1, classes). Normalisation is inside, resizing is not: phones have
-    faster ways. The class names travel as `labels.txt` in a zip archive at the end of the file,
-    where TFLite's metadata keeps associated files: `unzip -p model.tflite labels.txt`.
+    faster ways. A zip archive at the end of the file, where TFLite's metadata keeps associated
+    files, holds `labels.txt`, a class a line, and `preprocessing.json`, the rule by which the
+    model's images were resized: `unzip -p model.tflite labels.txt`.
 
     Args:
         model: ViT.
@@ -46,7 +48,8 @@ def write_tflite(model, path):
         archive.write_out(folder, verbose=False)
         convert_in_subprocess(folder, path)
     with zipfile.ZipFile(path, "a") as attached:
-        attached.writestr(LABELS, "".join(f"{name}\n" for name in model.class_names))
+        attached.writestr("labels.txt", "".join(f"{name}\n" for name in model.class_names))
+        attached.writestr("preprocessing.json", json.dumps(dataclasses.asdict(preprocessing)))
 
 
 def convert_in_subprocess(saved_model, path):
@@ -55,7 +58,8 @@ def convert_in_subprocess(saved_model, path):
     root = pathlib.Path(__file__).resolve().parent.parent
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise InputError(f"TFLite conversion failed: {_reason(result.stderr)}")
+        reason = _reason(result.stderr) or f"exit status {result.returncode}"
+        raise InputError(f"TFLite conversion failed: {reason}")
 
 
 def run_tflite(path, samples):
@@ -69,7 +73,7 @@ def run_tflite(path, samples):
         rows.append(classify(images=image[np.newaxis])["probabilities"][0])
         seconds.append(time.perf_counter() - start)
     probabilities = np.stack(rows[: len(samples.pixels)])
-    return {"images": probabilities}, 1000 * statistics.median(seconds[-LATENCY_RUNS:])
+    return [("pixels", probabilities)], 1000 * statistics.median(seconds[-LATENCY_RUNS:])
 
 
 def _reason(log):

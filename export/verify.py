@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_keras.decoding import SUFFIXES, decode_image
+from vit_keras.decoding import SUFFIXES, decode_image, why_undecodable
 from vit_keras.errors import InputError
 
 LARGEST_SAMPLE = 64  # images
@@ -19,13 +19,15 @@ class Samples:
 
     Attributes:
         encoded: the bytes of `count` image files.
-        pixels: uint8 (count, height, width, channels), those images at the model's size.
-        images: float32 of the same shape: `pixels`, normalised.
-        expected: {"encoded", "pixels", "images": float32 (count, classes)}, probabilities; those
-            for `pixels` are of images which happen to have that size, and may be cropped again.
+        decoded: uint8 arrays (height, width, channels) of any size, the same images.
+        pixels: uint8 (count, height, width, channels), the same at the model's size.
+        images: float32 of that shape: `pixels`, normalised.
+        expected: the answers, float32 (count, classes): "files", probabilities for `encoded` and
+            `decoded`; "pixels", probabilities for `pixels`; "logits", for `images`.
     """
 
     encoded: list[bytes]
+    decoded: list[np.ndarray]
     pixels: np.ndarray
     images: np.ndarray
     expected: dict[str, np.ndarray]
@@ -49,39 +51,39 @@ def load_samples(model, folder):
     decoded = []
     for index, content in zip(chosen, encoded, strict=True):
         try:
-            decoded.append(decode_image(tf.constant(content), model.preprocessing.channels))
+            decoded.append(decode_image(content, model.preprocessing.channels).numpy())
         except tf.errors.InvalidArgumentError as error:
-            raise InputError(f"{files[index]} cannot be read as an image.") from error
-    fitted = np.stack([model.preprocessing.fit(image) for image in decoded])
-    pixels = fitted.round().clip(0, 255).astype("uint8")
-    images = np.asarray(model.preprocessing.normalise(pixels))
-    inputs = {
-        "encoded": np.stack([model.preprocessing(image) for image in decoded]),
-        "pixels": np.asarray(model.preprocessing(pixels)),
-        "images": images,
-    }
-    expected = {kind: _probabilities(model, array) for kind, array in inputs.items()}
-    return Samples(encoded, pixels, images, expected)
+            reason = why_undecodable(error)
+            raise InputError(f"{files[index]} cannot be read as an image: {reason}") from error
+    spec = model.preprocessing
+    sized = np.stack([spec.to_size(image) for image in decoded])
+    pixels = sized.round().clip(0, 255).astype("uint8")
+    images = np.asarray(spec.normalise(pixels))
+    logits = model.predict(images, verbose=0)
+    from_files = model.predict(np.asarray(spec.normalise(sized)), verbose=0)
+    expected = {"files": _softmax(from_files), "pixels": _softmax(logits), "logits": logits}
+    return Samples(encoded, decoded, pixels, images, expected)
 
 
-def compare(probabilities, samples):
+def compare(answers, samples):
     """Differences between an artefact's answers and Keras's.
 
     Args:
-        probabilities: {kind of sample: (count, classes)}.
+        answers: [(key of samples.expected, (count, classes)), ...].
         samples: Samples.
 
     Returns:
-        (the largest absolute difference of a probability, the fraction of images with the same
-        most probable class).
+        (the largest absolute difference, of logits in units of the largest logit if that is
+        above 1; the fraction of images with the same most probable class).
     """
     differences, agreements = [], []
-    for kind, got in probabilities.items():
-        expected = samples.expected[kind]
-        differences.append(np.abs(got - expected).max())
+    for key, got in answers:
+        expected = samples.expected[key]
+        unit = max(1.0, np.abs(expected).max())
+        differences.append(np.abs(got - expected).max() / unit)
         agreements.append((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
     return float(np.max(differences)), float(np.min(agreements))
 
 
-def _probabilities(model, images):
-    return keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(images, verbose=0)))
+def _softmax(logits):
+    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))

@@ -18,12 +18,9 @@ def batch(count=64):
     return images, np.eye(4, dtype="float32")[random.integers(0, 4, count)]
 
 
-BATCH_FUNCTIONS = {name: f for name, f in augment.FUNCTIONS.items() if "crop" not in name}
-
-
-@pytest.mark.parametrize("name", BATCH_FUNCTIONS)
+@pytest.mark.parametrize("name", augment.AUGMENTATIONS)
 def test_batches_keep_their_shapes_and_depend_on_the_seed_alone(name):
-    function = BATCH_FUNCTIONS[name]
+    function = augment.AUGMENTATIONS[name]
     images, labels = batch()
 
     eager, eager_labels = function(images, labels, SEED)
@@ -107,6 +104,8 @@ def test_random_resized_crop_cuts_boxes_of_the_given_area():
 def test_functions_have_names_for_reports_and_the_command_line():
     assert augment.describe(augment.flip) == "flip"
     assert augment.describe(partial(augment.shift, pixels=2)) == "shift(pixels=2)"
-    assert augment.by_name("flip") is augment.flip
+    assert augment.by_name("flip", augment.AUGMENTATIONS) is augment.flip
     with pytest.raises(InputError, match="'flipp'; did you mean flip"):
-        augment.by_name("flipp")
+        augment.by_name("flipp", augment.AUGMENTATIONS)
+    with pytest.raises(InputError, match="'flip'; known are: random_resized_crop"):
+        augment.by_name("flip", augment.CROPS)

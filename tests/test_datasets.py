@@ -1,6 +1,7 @@
 """Every source gives labelled images in one form; what cannot be used is refused by name."""
 
 import gzip
+import os
 import re
 import shutil
 import struct
@@ -87,6 +88,44 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     (tmp_path / "green").mkdir()
     with pytest.raises(InputError, match="holds no images; files must end in .jpg"):
         load_dataset(str(tmp_path), 3)
+
+
+def test_evaluation_images_alone_are_a_split(photographs, tmp_path):
+    shutil.copytree(photographs, tmp_path / "test")
+
+    splits = load_dataset(str(tmp_path), channels=3)
+
+    assert splits.keys() == {"test"}
+    assert splits["test"].class_names == ("blue", "red")
+
+
+def test_a_class_may_be_called_like_a_split(photographs, tmp_path):
+    shutil.copytree(photographs / "red", tmp_path / "train")
+    shutil.copytree(photographs / "blue", tmp_path / "_plane")
+
+    splits = load_dataset(str(tmp_path), channels=3)
+
+    assert splits["train"].class_names == ("_plane", "train")
+
+
+def test_two_folders_for_one_split_are_refused(photographs, tmp_path):
+    for name in ("train", "val", "validation"):
+        shutil.copytree(photographs, tmp_path / name)
+
+    with pytest.raises(InputError, match="val and .*validation both hold validation images"):
+        find_splits(str(tmp_path), 3)
+
+
+def test_file_names_need_not_be_utf8(photographs, tmp_path):
+    for colour in ("red", "blue"):
+        (tmp_path / colour).mkdir()
+        name = os.fsencode(tmp_path / colour) + b"/\xe9t\xe9.jpg"
+        shutil.copy(os.fsencode(photographs / colour / "00.jpg"), name)
+
+    train = load_dataset(str(tmp_path), 3)["train"]
+
+    assert pixels(train, 1).shape == (30, 40, 3)
+    assert train.names[1].encode().endswith("\ufffdt\ufffd.jpg".encode())
 
 
 def test_a_class_that_only_the_test_images_have_is_refused(photographs, tmp_path):

@@ -114,9 +114,9 @@ def test_logits_signature_takes_normalised_input(exported, signatures):
 
 def test_undecodable_bytes_are_named_by_position(signatures):
     good = jpeg(photograph(1, (255, 0, 0)))
-    batch = tf.constant([good, b"not an image", good, good[:200], b""])
+    batch = tf.constant([good, b"not an image", good, good[:200], b"", b"x", b"\xff\xd8\xff", good])
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at positions\] \[1 3 4\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at positions\] \[1 3 4 5 6\]"):
         signatures["serving_default"](image_bytes=batch)
     answer = signatures["serving_default"](image_bytes=tf.constant([good, good]))
     assert answer["probabilities"].shape == (2, 7)
@@ -182,6 +182,8 @@ def test_tflite_is_static_of_low_rank_and_carries_its_labels(exported):
     assert max(len(tensor["shape"]) for tensor in interpreter.get_tensor_details()) == 4
     with zipfile.ZipFile(path) as attached:
         assert attached.read("labels.txt").decode().split("\n")[:-1] == list(CLASSES)
+        rule = json.loads(attached.read("preprocessing.json"))
+    assert Preprocessing(**rule) == load_model(exported / "model.keras").preprocessing
 
 
 def test_an_operation_tflite_lacks_is_named(tmp_path):
@@ -212,6 +214,31 @@ def test_half_precision_models_export_in_float32(photographs, tmp_path):
     )
 
     assert row["max_difference"] < 1e-5
+    answer, _ = FORMATS["tflite"].run(
+        tmp_path / "out" / "model.tflite", load_samples(model, photographs / "blue")
+    )
+    samples = load_samples(model, photographs / "blue")
+    difference, agreement = compare(answer, samples)
+    assert 0 < difference < 5e-3  # of the model in half precision
+    assert agreement == 1
+
+
+def test_a_relative_folder_works_from_anywhere(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    main([str(exported / "model.keras"), "--format", "tflite", "--out", "here"])
+
+    assert (tmp_path / "here" / "model.tflite").exists()
+
+
+def test_tables_keep_what_was_exported_before(exported, tmp_path):
+    shutil.copytree(exported / "out" / "saved_model", tmp_path / "saved_model")
+    shutil.copy(exported / "out" / "export.json", tmp_path)
+
+    export(exported / "model.keras", ["tflite"], tmp_path)
+
+    rows = json.loads((tmp_path / "export.json").read_text())
+    assert [row["path"] for row in rows] == ["saved_model/1", "model.tflite"]
 
 
 def test_versions_count_up(tmp_path):
@@ -241,15 +268,25 @@ def test_not_a_number_is_outside_every_tolerance(exported):
     model = load_model(exported / "model.keras")
     samples = load_samples(model, exported / "samples")
     answer = samples.expected["pixels"].copy()
-    assert compare({"pixels": answer}, samples) == (0.0, 1.0)
+    assert compare([("pixels", answer)], samples) == (0.0, 1.0)
     answer[3, 2] += 0.25
-    difference, _ = compare({"pixels": answer}, samples)
+    difference, _ = compare([("pixels", answer)], samples)
     assert difference == pytest.approx(0.25)
     answer[3, 2] = np.nan
 
-    difference, _ = compare({"pixels": answer}, samples)
+    difference, _ = compare([("pixels", answer)], samples)
 
     assert not difference <= 1e9
+
+
+def test_shifted_logits_differ_although_their_probabilities_do_not(exported):
+    samples = load_samples(load_model(exported / "model.keras"), exported / "samples")
+    logits = samples.expected["logits"]
+
+    difference, agreement = compare([("logits", logits + 0.5)], samples)
+
+    assert difference == pytest.approx(0.5 / max(1, np.abs(logits).max()), rel=1e-5)
+    assert agreement == 1
 
 
 def test_mistakes_are_one_line(exported, tmp_path):

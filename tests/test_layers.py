@@ -64,6 +64,39 @@ def test_patches_refuse_images_they_cannot_cut():
         Patches(size=4)(keras.Input((None, None, 3)))
 
 
+def test_shifted_patches_also_see_half_a_patch_further_on_the_diagonals():
+    image = np.arange(1, 17).reshape(1, 4, 4, 1)  # 1..16, left to right, top to bottom
+
+    patches = numpy(Patches(size=2, shifted=True)(image))
+
+    assert patches.shape == (1, 4, 20)
+    pixels = patches.reshape(4, 2, 2, 5)  # (patch, y, x, itself and four shifted)
+    top_left, bottom_right = pixels[0], pixels[3]
+    assert top_left[..., 0].tolist() == [[1, 2], [5, 6]]
+    assert top_left[..., 1].tolist() == [[0, 0], [0, 1]]  # up and left: behind the border is zero
+    assert top_left[..., 2].tolist() == [[0, 0], [2, 3]]  # up and right
+    assert top_left[..., 3].tolist() == [[0, 5], [0, 9]]  # down and left
+    assert top_left[..., 4].tolist() == [[6, 7], [10, 11]]  # down and right
+    assert bottom_right[..., 4].tolist() == [[16, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Patches(0), "size=0"),
+        (lambda: PatchEncoder(8, (2, 2), positions="sincos"), "positions='sincos'"),
+        (lambda: PatchEncoder(6, (2, 2), positions="sincos2d"), "divisible by 4. Got width=6"),
+        (lambda: MultiHeadSelfAttention(0), "heads=0"),
+        (lambda: TransformerBlock(2, 8, gelu="quick"), "gelu='quick'"),
+        (lambda: TransformerBlock(2, 0), "mlp_width=0"),
+        (lambda: Pool("max"), "kind='max'"),
+    ],
+)
+def test_wrong_arguments_are_refused_where_they_enter(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
 def test_encoder_projects_and_puts_the_token_first_and_adds_positions():
     layer = randomised(PatchEncoder(8, (1, 2), cls_token=True), (None, 2, 6))
     patches = tokens(3, 2, 6)
@@ -207,7 +240,7 @@ def test_dropout_works_in_training_alone():
 @pytest.mark.parametrize(
     "layer",
     [
-        Patches(2, name="patches"),
+        Patches(2, shifted=True, name="patches"),
         PatchEncoder(8, (1, 2), cls_token=True, positions="sincos2d"),
         MultiHeadSelfAttention(2, dropout=0.1),
         TransformerBlock(2, 10, 0.1, 0.2, 0.3, 1e-5, "tanh"),

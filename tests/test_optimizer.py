@@ -10,7 +10,7 @@ from training.recipe import Recipe
 
 
 def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
-    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=1), 100, 10)
+    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=1, epochs=10), 10)
     optimizer.build([keras.Variable(0.0)])
 
     rates = []
@@ -24,7 +24,7 @@ def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
 
 
 def test_no_warmup_starts_at_the_peak():
-    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=0), 100, 10)
+    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=0, epochs=10), 10)
     optimizer.build([keras.Variable(0.0)])
 
     assert float(optimizer.learning_rate) == pytest.approx(2e-3)
@@ -34,7 +34,7 @@ def test_only_kernels_decay():
     model = tiny_model(head_width=20)
     before = {weight.path: np.array(weight) for weight in model.trainable_weights}
     recipe = Recipe(learning_rate=0.1, warmup_epochs=0, weight_decay=0.5)
-    optimizer = build_optimizer(recipe, 100, 10)
+    optimizer = build_optimizer(recipe, steps_per_epoch=10)
 
     # With zero gradients, decay alone moves a weight: by learning rate * decay * weight.
     zeros = [keras.ops.zeros_like(weight) for weight in model.trainable_weights]

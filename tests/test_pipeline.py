@@ -18,7 +18,7 @@ from training.pipeline import (
     training_batches,
 )
 from training.recipe import Recipe
-from vit_keras import Preprocessing
+from vit_keras import InputError, Preprocessing
 
 IDENTITY = Preprocessing(2, mean=(0.0,), std=(1 / 255,))  # gives the pixels themselves
 RECIPE = Recipe(channels=1, batch_size=4, seed=3)
@@ -97,7 +97,7 @@ def test_augmentations_run_in_order_before_normalisation():
 def test_crops_replace_the_resize_rule_in_training_alone(photographs):
     examples, _ = read_all(find_splits(str(photographs), 3)["train"](), cache_mib=100)
     crop = partial(augment.random_resized_crop, area=(0.1, 0.3))
-    recipe = Recipe(batch_size=8, crop=crop)
+    recipe = Recipe(batch_size=8, train_crop=crop)
     spec = Preprocessing(16)
 
     train = list(training_batches(examples, recipe, spec, 2).as_numpy_iterator())
@@ -130,6 +130,27 @@ def test_unreadable_images_are_found_and_left_out(photographs, tmp_path, cache_m
         assert (image == examples.read(tf.constant(originals[name])).numpy()).all()
 
 
+def test_large_images_are_shrunk_for_the_cache_and_small_ones_are_not(photographs):
+    examples = find_splits(str(photographs), 3)["train"]()
+
+    cached, _ = read_all(examples, cache_mib=100, short_side=15)
+    same, _ = read_all(examples, cache_mib=100, short_side=30)
+
+    image = cached.read(tf.constant(3)).numpy()
+    assert image.shape == (15, 22, 3)  # of 30 x 43
+    original = examples.read(tf.constant(3)).numpy()
+    assert np.abs(image.mean((0, 1)) - original.mean((0, 1))).max() < 2
+    assert (same.read(tf.constant(3)).numpy() == original).all()
+
+
+def test_a_set_without_readable_images_is_refused(tmp_path):
+    (tmp_path / "red").mkdir()
+    (tmp_path / "red" / "a.jpg").write_bytes(b"")
+
+    with pytest.raises(InputError, match="none of 1 images can be read: .*a.jpg: Input is empty"):
+        read_all(find_splits(str(tmp_path), 3)["train"]())
+
+
 def test_images_of_one_size_are_stacked(tmp_path, photographs):
     for colour in ("blue", "red"):
         (tmp_path / colour).mkdir()
@@ -143,5 +164,6 @@ def test_images_of_one_size_are_stacked(tmp_path, photographs):
 
 def test_even_batches():
     assert even_batch_size(600, 512) == 300
+    assert even_batch_size(1024, 256) == 256
     assert even_batch_size(10, 512) == 10
-    assert even_batch_size(513, 512) == 257
+    assert even_batch_size(513, 512) == 512  # 513 = 27 * 19 has no divisor above 256

@@ -27,7 +27,8 @@ def test_fields_are_replaced_by_values_of_their_type():
         "fashion_mini",
         [
             "epochs=3", "learning_rate=1", "jit=false", "data=a=b", "image_size=32,64",
-            "mean=0.1,0.2,0.3", "augment=flip", "crop=none", "model.depth=2", "model.pooling=cls",
+            "mean=0.1,0.2,0.3", "std=0.5", "augment=flip", "train_crop=none", "model.depth=2",
+            "model.pooling=cls",
         ],
     )  # fmt: skip
 
@@ -40,7 +41,8 @@ def test_fields_are_replaced_by_values_of_their_type():
     assert recipe.learning_rate == 1.0
     assert recipe.mean == (0.1, 0.2, 0.3)
     assert recipe.augment == (augment.flip,)
-    assert recipe.crop is None
+    assert recipe.train_crop is None
+    assert recipe.std == (0.5,)
     assert recipe.model["depth"] == 2
     assert recipe.model["pooling"] == "cls"
     assert "depth" not in load_recipe("fashion_mini").model
@@ -56,7 +58,11 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("epochs=true", "epochs must be of type int"),
         ("jit=1", "jit must be of type bool"),
         ("image_size=1,2,3", "image_size must be of type int | tuple[int, int]"),
-        ("augment=flop", "no augmentation is called 'flop'; did you mean flip"),
+        ("augment=flop", "no such augmentation: 'flop'; did you mean flip"),
+        ("augment=random_resized_crop", "no such augmentation: 'random_resized_crop'"),
+        ("train_crop=flip", "no such augmentation: 'flip'; known are: random_resized_crop"),
+        ("model.image_size=32", "use --set image_size"),
+        ("seed=-1", "seed must be in [0, 2**31)"),
         ("epochs", "--set needs key=value. Got 'epochs'"),
         ("epochs=0", "epochs must be at least 1"),
         ("learning_rate=-1", "learning_rate must be above 0"),

@@ -29,6 +29,7 @@ def _parser():
     fit.set_defaults(run=_fit)
     fit.add_argument("recipe", metavar="RECIPE", help="a file of training/recipes, without .py")
     fit.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
+    fit.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
     fit.add_argument(
         "--set",
         action="append",
@@ -55,7 +56,7 @@ def _parser():
     predict.set_defaults(run=_predict)
     predict.add_argument("model", metavar="MODEL", help="a .keras file")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
-    predict.add_argument("--top", type=int, default=3, help="classes to print; 3 by default")
+    predict.add_argument("--top", type=_count, default=3, help="classes to print; 3 by default")
     return parser
 
 
@@ -63,7 +64,8 @@ def _fit(arguments):
     from training.fit import fit
     from training.recipe import load_recipe
 
-    data = [f"data={arguments.data}"] if arguments.data else []
+    named = {"data": arguments.data, "data_dir": arguments.data_dir}
+    data = [f"{key}={value}" for key, value in named.items() if value]
     recipe = load_recipe(arguments.recipe, data + arguments.set)
     out = arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
     try:
@@ -81,15 +83,18 @@ def _evaluate(arguments):
     from vit_keras.model import load_model
 
     model = load_model(arguments.model)
-    examples, unreadable = evaluate.load_evaluation_images(
+    split, examples, unreadable = evaluate.load_evaluation_images(
         model, arguments.data, arguments.split, arguments.data_dir
     )
-    evaluation = evaluate.evaluate(evaluate.predict_probabilities(model, examples), examples)
+    if split == "train":
+        print("Note: these may be the images the model was trained on.", file=sys.stderr)
+    probabilities = evaluate.predict_probabilities(model, examples)
+    evaluation = {"split": split, **evaluate.evaluate(probabilities, examples)}
     evaluation["unreadable"] = unreadable
     print(evaluate.format_evaluation(evaluation))
     for name, reason in unreadable.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
-    label = pathlib.Path(arguments.data.replace(":", "-")).name
+    label = pathlib.Path(arguments.data.replace(":", "-")).resolve().name
     default = pathlib.Path(arguments.model).with_name(f"evaluation-{label}.json")
     write_json(arguments.out or default, evaluation)
 
@@ -101,17 +106,30 @@ def _predict(arguments):
 
     model = load_model(arguments.model)
     failed = False
-    for path in find_images(arguments.images):
+    for pattern in arguments.images:
         try:
-            classes = predict(model, path, arguments.top)
+            paths = find_images(pattern)
         except InputError as error:
-            failed = True
+            paths, failed = [], True
             print(f"Error: {error}", file=sys.stderr)
-        else:
-            listed = ", ".join(f"{name} {probability:.1%}" for name, probability in classes)
-            print(f"{path}: {listed}")
+        for path in paths:
+            try:
+                classes = predict(model, path, arguments.top)
+            except InputError as error:
+                failed = True
+                print(f"Error: {error}", file=sys.stderr)
+            else:
+                listed = ", ".join(f"{name} {probability:.1%}" for name, probability in classes)
+                print(f"{path}: {listed}", flush=True)
     if failed:
         sys.exit(1)
+
+
+def _count(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _free_folder(folder):

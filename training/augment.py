@@ -5,15 +5,15 @@ Every other works on a batch: (images, labels, seed) -> (images, labels), where 
 float32 (batch, height, width, channels) of 0..255 and labels are one row of class probabilities
 per image. The seed, two int32 numbers, decides all that is random.
 
-Adding one: a function here, its test in tests/test_augment.py, and its name in a recipe.
+Adding one: a function here, its row in CROPS or AUGMENTATIONS below, its test in
+tests/test_augment.py, and its place in a recipe.
 """
 
 import functools
 
 import tensorflow as tf
 
-from vit_keras.config import did_you_mean
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, did_you_mean
 
 
 def random_resized_crop(image, size, seed, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3)):
@@ -80,15 +80,15 @@ def cutmix(images, labels, seed, probability=0.5):
     return images, (1 - mixed) * labels + mixed * tf.reverse(labels, axis=[0])
 
 
-def by_name(name):
-    """The function of this file called `name`.
+def by_name(name, table):
+    """The function called `name` in CROPS or AUGMENTATIONS.
 
     Raises:
         InputError: unknown name, with the nearest ones.
     """
-    if name not in FUNCTIONS:
-        raise InputError(f"no augmentation is called {name!r}{did_you_mean(name, FUNCTIONS)}")
-    return FUNCTIONS[name]
+    if name not in table:
+        raise InputError(f"no such augmentation: {name!r}{did_you_mean(name, table)}")
+    return table[name]
 
 
 def describe(function):
@@ -99,4 +99,5 @@ def describe(function):
     return f"{function.func.__name__}({arguments})"
 
 
-FUNCTIONS = {f.__name__: f for f in (random_resized_crop, flip, shift, cutmix)}
+CROPS = {f.__name__: f for f in (random_resized_crop,)}
+AUGMENTATIONS = {f.__name__: f for f in (flip, shift, cutmix)}

@@ -11,9 +11,8 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from vit_keras.config import did_you_mean
 from vit_keras.decoding import SUFFIXES, decode_image
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, did_you_mean
 
 FASHION_MINI = pathlib.Path(__file__).parent / "data" / "fashion_mini.npz"
 FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")  # Debian's package
@@ -29,7 +28,11 @@ FASHION_CLASSES = (
     "Bag",
     "Ankle boot",
 )
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +95,8 @@ def find_splits(data, channels, splits=None, data_dir=""):
     """Finds the training, validation and test images of a dataset.
 
     Args:
-        data: `fashion_mini`, `fashion_mnist`, `tfds:NAME`, or a folder which holds class/image
-            files, or {train,val,test}/class/image files.
+        data: `fashion_mini`, `fashion_mnist`, `tfds:NAME`, or a folder which holds CLASS/image
+            files, or {train,val,test}/CLASS/image files (or training, valid, validation, testing).
         channels: 1 to read the images as grey, 3 as RGB.
         splits: for TFDS: {"train": ..., "validation": ..., "test": ...} as TFDS spells them;
             an empty or missing one is taken by its usual name where it exists.
@@ -167,7 +170,7 @@ def _fashion_mnist(folder, prefix, split, channels):
         if not file.is_file():
             raise InputError(
                 f"{file} is missing. Install Debian's package dataset-fashion-mnist, name "
-                f"the folder with --set data_dir=FOLDER, or use --data tfds:fashion_mnist."
+                f"the folder with --data-dir FOLDER, or use --data tfds:fashion_mnist."
             )
     images, labels = map(read_idx, files)
     return _fashion(images, labels, split, channels)
@@ -187,13 +190,14 @@ def _tfds_splits(name, channels, splits, data_dir):
         builder.download_and_prepare()
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"TFDS knows no dataset {name!r}: {_first_line(error)}") from error
-    except (OSError, ValueError, tfds.download.DownloadError) as error:
+    except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
         raise InputError(f"TFDS cannot prepare {name!r}: {_first_line(error)}") from error
     features = builder.info.features
-    if not {"image", "label"} <= set(features):
+    classes = features["label"] if "label" in features else None
+    if "image" not in features or not isinstance(classes, tfds.features.ClassLabel):
         raise InputError(
             f"tfds:{name} is not for classification: its features are {', '.join(features)}; "
-            f"'image' and 'label' are needed."
+            f"an 'image' and a 'label' out of named classes are needed."
         )
     spelled = {
         split: splits.get(split) or (split if split in builder.info.splits else None)
@@ -235,35 +239,43 @@ def _folder_splits(folder, channels):
     if not folder.is_dir():
         known = ("fashion_mini", "fashion_mnist", "tfds:NAME")
         raise InputError(f"no such dataset or folder: {folder}. Datasets: {', '.join(known)}.")
-    roots = {
-        split: root
-        for split, names in SPLIT_FOLDERS.items()
-        for root in (folder / name for name in names)
-        if root.is_dir()
-    }
-    if "train" not in roots:
-        roots = {"train": folder}
-    class_names = _class_names(roots["train"])
+    roots = _split_roots(folder) or {"train": folder}
+    class_names = _folders(next(iter(roots.values())))
     if not class_names:
         raise InputError(
-            f"{roots['train']} holds no folders of images; lay it out as "
-            f"{roots['train']}/CLASS/image.jpg, with a folder for each class."
+            f"{folder} holds no folders of images; lay it out as {folder}/CLASS/image.jpg, with "
+            f"a folder for each class."
         )
     return {
         split: partial(_folder_split, root, class_names, channels) for split, root in roots.items()
     }
 
 
-def _class_names(folder):
-    return tuple(sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] not in "._"))
+def _split_roots(folder):
+    """{split: folder} for folder/{train,val,test}/CLASS/; empty where there are no such folders"""
+    roots: dict[str, pathlib.Path] = {}
+    for split, names in SPLIT_FOLDERS.items():
+        found = [folder / name for name in names if (folder / name).is_dir()]
+        found = [root for root in found if _folders(root)]
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1]} both hold {split} images; keep one.")
+        if found:
+            roots[split] = found[0]
+    return roots
+
+
+def _folders(folder):
+    """Names of the folders in a folder, sorted, without hidden ones and those of archivers."""
+    names = (entry.name for entry in folder.iterdir() if entry.is_dir())
+    return tuple(sorted(name for name in names if not name.startswith((".", "__"))))
 
 
 def _folder_split(folder, class_names, channels):
-    unknown = set(_class_names(folder)) - set(class_names)
+    unknown = set(_folders(folder)) - set(class_names)
     if unknown:
         name = min(unknown)
         raise InputError(
-            f"{folder} has a class {name!r} which the training images do not"
+            f"{folder} has a class {name!r} which the other images do not have"
             f"{did_you_mean(name, class_names)}"
         )
     files, labels = [], []
@@ -281,11 +293,11 @@ def _folder_split(folder, class_names, channels):
             f"{folder} holds no images; files must end in {', '.join(SUFFIXES)} and lie in a "
             f"folder for each class."
         )
-    paths = tf.constant(files)
+    paths = tf.constant([os.fsencode(file) for file in files])  # names need not be UTF-8
     return Examples(
         np.array(labels, "int64"),
         class_names,
-        tuple(files),
+        tuple(os.fsencode(file).decode(errors="replace") for file in files),
         lambda index: decode_image(tf.io.read_file(paths[index]), channels),
     )
 

@@ -5,7 +5,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 from tabulate import tabulate
 
-from training.datasets import find_splits
+from training.datasets import SPLIT_FOLDERS, find_splits
 from training.pipeline import evaluation_batches, read_all
 from vit_keras.errors import InputError
 
@@ -60,7 +60,10 @@ def format_evaluation(evaluation):
         line += f" ({evaluation['split']} split)"
     if "top5_accuracy" in evaluation:
         line += f", top-5 {evaluation['top5_accuracy']:.1%}"
-    rows = [(name, *scores.values()) for name, scores in evaluation["per_class"].items()]
+    rows = [
+        (name.replace("|", "\\|"), *scores.values())
+        for name, scores in evaluation["per_class"].items()
+    ]
     headers = ("class", "precision", "recall", "F1", "images")
     return f"{line}\n\n{tabulate(rows, headers, tablefmt='github', floatfmt='.3f')}"
 
@@ -75,14 +78,15 @@ def load_evaluation_images(model, data, split=None, data_dir=""):
             first there is of test, validation and train.
 
     Returns:
-        Examples, and {name: reason} of the unreadable images that were left out.
+        the split's name, Examples, and {name: reason} of unreadable images that were left out.
 
     Raises:
         InputError: where that split does not exist, or has classes the model does not know.
     """
     spelled = None
     if split and data.startswith("tfds:"):
-        spelled, split = {"test": split}, "test"
+        spelled = {split if split in SPLIT_FOLDERS else "test": split}
+        split = next(iter(spelled))
     found = find_splits(data, model.config.channels, spelled, data_dir)
     split = split or next(name for name in ("test", "validation", "train") if name in found)
     if split not in found:
@@ -95,4 +99,5 @@ def load_evaluation_images(model, data, split=None, data_dir=""):
             f"the model tells {model.config.num_classes} classes apart, {data} has "
             f"{len(examples.class_names)}."
         )
-    return read_all(examples, cache_mib=0)
+    readable, reasons = read_all(examples)
+    return split, readable, reasons

@@ -15,7 +15,7 @@ from training.optimizer import build_optimizer
 from training.pipeline import evaluation_batches, even_batch_size, read_all, training_batches
 from training.record import describe_run, write_samples
 from training.report import write_report
-from vit_keras.config import resolve_config
+from vit_keras.config import as_image_size, resolve_config
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import build_vit, load_model
@@ -44,8 +44,13 @@ def fit(recipe, out, callbacks=()):
     """
     started = time.monotonic()
     run = pathlib.Path(out)
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+    # What a run leaves that stopped before training is no reason to refuse the next.
+    if run.exists() and not (
+        run.is_dir() and {path.name for path in run.iterdir()} <= {"config.json", "unreadable.txt"}
+    ):
         raise InputError(f"the run folder {run} is in use; name another one with --out.")
+    if not recipe.data:
+        raise InputError("this recipe has no data of its own; name some with --data FOLDER.")
     config, preprocessing = _model_of(recipe)
     splits = _load_splits(recipe)
     run.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,7 @@ def fit(recipe, out, callbacks=()):
         **evaluate(probabilities, splits[evaluated]),
     }
     write_json(run / "evaluation.json", evaluation)
-    write_samples(splits[evaluated], run / "samples")
+    write_samples(splits[evaluated], run / "samples", 2 * max(config.image_size))
     write_report(run, recipe, evaluation, probabilities, splits[evaluated])
     print(f"\n{format_evaluation(evaluation)}\n\nReport: {run / 'report.md'}")
     return evaluation
@@ -103,21 +108,26 @@ class SaveBest(keras.callbacks.Callback):
                 self.vit.save(path)
 
 
+def build_trainer(model, recipe, steps_per_epoch):
+    """The same weights under another model, compiled, so that what is saved has no optimizer."""
+    with _dtype_policy(recipe.mixed_precision):  # float16 needs its loss scaled
+        trainer = keras.Model(model.input, model.output, name=model.name)
+        trainer.compile(
+            build_optimizer(recipe, steps_per_epoch),
+            keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=recipe.label_smoothing
+            ),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            jit_compile=recipe.jit,
+            steps_per_execution=math.gcd(recipe.steps_per_execution, steps_per_epoch),
+        )
+    return trainer
+
+
 def _train(model, recipe, train, validation, run, callbacks):
     """Fits the model, saving the best, and returns the number of that epoch, from 1."""
     steps_per_epoch = max(1, round(len(train) / recipe.batch_size))
-    steps = steps_per_epoch * recipe.epochs
-    # The same weights under another model, so that what is saved carries no optimizer.
-    trainer = keras.Model(model.input, model.output, name=model.name)
-    trainer.compile(
-        build_optimizer(recipe, steps, steps_per_epoch),
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        ),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=recipe.jit,
-        steps_per_execution=math.gcd(recipe.steps_per_execution, steps_per_epoch),
-    )
+    trainer = build_trainer(model, recipe, steps_per_epoch)
     save_best = SaveBest(model, run / "model.keras")
     callbacks = [
         *callbacks,
@@ -130,16 +140,18 @@ def _train(model, recipe, train, validation, run, callbacks):
     batch_size = even_batch_size(len(validation), max(recipe.batch_size, 256))
     every = recipe.validate_every
     history = trainer.fit(
-        training_batches(train, recipe, model.preprocessing, steps),
+        training_batches(train, recipe, model.preprocessing, steps_per_epoch * recipe.epochs),
         epochs=recipe.epochs,
         steps_per_epoch=steps_per_epoch,
-        validation_data=evaluation_batches(validation, model.preprocessing, batch_size),
+        validation_data=evaluation_batches(
+            validation, model.preprocessing, batch_size, recipe.cache_mib
+        ),
         validation_freq=sorted({*range(every, recipe.epochs, every), recipe.epochs}),
         callbacks=callbacks,
         shuffle=False,  # the batches are shuffled
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    if not np.isfinite(history.history["loss"][-1]):
+    if not (save_best.epoch and np.isfinite(history.history["loss"][-1])):
         kept = f"the best model before is {save_best.path}" if save_best.epoch else "no model yet"
         raise InputError(
             f"the loss was no longer finite in epoch {len(history.epoch)} ({kept}). Try a lower "
@@ -195,11 +207,14 @@ def _only_readable(splits, recipe, run):
     """Leaves out unreadable images and lists them, and makes sure of a validation split."""
     readable, reasons = {}, dict[str, str]()
     for split, examples in splits.items():
-        readable[split], found = read_all(examples, recipe.cache_mib)
+        # Only what is read again and again is worth keeping.
+        cache_mib = recipe.cache_mib if split == "train" else 0
+        side = 2 * max(as_image_size(recipe.image_size)) if split == "train" else None
+        readable[split], found = read_all(examples, cache_mib, side)
         reasons |= found
     if reasons:
         lines = [f"{name}\t{reason}" for name, reason in reasons.items()]
-        (run / "unreadable.txt").write_text("\n".join(lines) + "\n")
+        (run / "unreadable.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         total = sum(map(len, splits.values()))
         share = f"{len(reasons)} of {total} images cannot be read ({lines[0]}"
         share += f", ...); all are listed in {run / 'unreadable.txt'}"

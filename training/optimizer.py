@@ -6,12 +6,13 @@ import keras
 NO_DECAY = ("bias", "gamma", "beta", "cls", "positions")
 
 
-def build_optimizer(recipe, steps, steps_per_epoch):
-    """AdamW for a run of `steps` batches.
+def build_optimizer(recipe, steps_per_epoch):
+    """AdamW for a run of recipe.epochs * steps_per_epoch batches.
 
     The learning rate rises linearly from 0 over recipe.warmup_epochs and falls to 0 along a
     cosine by the last step.
     """
+    steps = recipe.epochs * steps_per_epoch
     warmup_steps = min(steps - 1, round(recipe.warmup_epochs * steps_per_epoch))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else recipe.learning_rate,

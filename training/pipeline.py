@@ -7,38 +7,68 @@ import numpy as np
 import tensorflow as tf
 
 from training.datasets import Examples
+from vit_keras.decoding import why_undecodable
+from vit_keras.errors import InputError
 
 PARALLEL = tf.data.AUTOTUNE
 
 
-def read_all(examples, cache_mib):
+def read_all(examples, cache_mib=0, short_side=None):
     """Decodes every image once, to find the unreadable ones and to keep small sets in memory.
 
     Args:
         examples: Examples.
         cache_mib: MiB of decoded pixels that may be kept.
+        short_side: pixels; images to keep are shrunk to it where their shorter side is longer.
 
     Returns:
         The readable Examples, from memory if they fit, and {name: reason} of the others.
+
+    Raises:
+        InputError: where no image can be read.
     """
     if examples.pixels is not None:
         return examples, {}
     dataset = tf.data.Dataset.range(len(examples))
-    dataset = dataset.map(lambda i: (i, examples.read(i)), PARALLEL).ignore_errors()
+    dataset = dataset.map(lambda i: (i, shrink(examples.read(i), short_side)), PARALLEL)
+    dataset = dataset.ignore_errors().prefetch(PARALLEL)
     progress = keras.utils.Progbar(
         len(examples), unit_name="image", verbose=int(sys.stdout.isatty())
     )
     readable, images, room = [], [], cache_mib * 2**20
-    for done, (index, image) in enumerate(dataset.prefetch(PARALLEL).as_numpy_iterator(), 1):
+    for index, image in dataset.as_numpy_iterator():
         readable.append(index)
         room -= image.nbytes
         if room >= 0:
             images.append(image)
-        progress.update(done)
+        progress.update(len(readable), finalize=False)
+    progress.update(len(examples), finalize=True)
     unreadable = np.setdiff1d(np.arange(len(examples)), readable)
     reasons = {examples.names[index]: _reason(examples, index) for index in unreadable}
+    if not readable:
+        name, reason = next(iter(reasons.items()))
+        raise InputError(f"none of {len(examples)} images can be read: {name}: {reason}, ...")
     examples = examples.subset(np.array(readable, "int64"))
-    return (_in_memory(examples, images) if images and room >= 0 else examples), reasons
+    return (_in_memory(examples, images) if room >= 0 else examples), reasons
+
+
+def shrink(image, short_side):
+    """uint8 (height, width, channels) -> the same, its shorter side at most `short_side` pixels.
+
+    None keeps every size.
+    """
+    if short_side is None:
+        return image
+    size = tf.shape(image)[:2]
+    scale = short_side / tf.reduce_min(size)
+
+    def smaller():
+        target = tf.cast(tf.round(tf.cast(size, tf.float64) * scale), tf.int32)
+        resized = tf.image.resize(image, tf.maximum(target, 1), antialias=True)
+        return tf.saturate_cast(tf.round(resized), tf.uint8)
+
+    resized = tf.cond(scale < 1, smaller, lambda: image)
+    return tf.ensure_shape(resized, (None, None, image.shape[-1]))
 
 
 def training_batches(examples, recipe, preprocessing, steps):
@@ -69,12 +99,12 @@ def training_batches(examples, recipe, preprocessing, steps):
     def read(position):
         index = indices(position)
         image = examples.read(index)
-        if recipe.crop:
+        if recipe.train_crop:
             seed = tf.stack([recipe.seed, tf.cast(position, tf.int32)])
-            image = recipe.crop(image, preprocessing.image_size, seed)
+            image = recipe.train_crop(image, preprocessing.image_size, seed)
             image.set_shape((*preprocessing.image_size, recipe.channels))
         else:
-            image = preprocessing.fit(image)
+            image = preprocessing.to_size(image)
         return image, labels[index]
 
     def finish(step, batch):
@@ -87,8 +117,7 @@ def training_batches(examples, recipe, preprocessing, steps):
         return preprocessing.normalise(images), classes
 
     pixels = examples.pixels
-    at_size = pixels is not None and pixels.shape[1:3] == preprocessing.image_size
-    if at_size and not recipe.crop and preprocessing.crop == 1:
+    if pixels is not None and preprocessing.keeps(pixels.shape) and not recipe.train_crop:
         pixels = tf.constant(pixels)
         batches = tf.data.Dataset.range(steps).map(gather, PARALLEL)
     else:
@@ -98,8 +127,11 @@ def training_batches(examples, recipe, preprocessing, steps):
     return batches.map(finish, PARALLEL).prefetch(PARALLEL)
 
 
-def evaluation_batches(examples, preprocessing, batch_size):
+def evaluation_batches(examples, preprocessing, batch_size, cache_mib=0):
     """Every example once, in order, as `predict` and an exported model see it.
+
+    Args:
+        cache_mib: MiB of memory for the finished images, to be used again by the next pass.
 
     Returns:
         tf.data.Dataset like `training_batches`' with a smaller last batch.
@@ -110,16 +142,19 @@ def evaluation_batches(examples, preprocessing, batch_size):
         return preprocessing(examples.read(index)), labels[index]
 
     dataset = tf.data.Dataset.range(len(examples)).map(read, PARALLEL)
+    height, width = preprocessing.image_size
+    if len(examples) * height * width * preprocessing.channels * 4 <= cache_mib * 2**20:
+        dataset = dataset.cache()
     return dataset.batch(batch_size).prefetch(PARALLEL)
 
 
 def even_batch_size(count, largest):
-    """The size of the fewest batches of at most `largest` images that hold `count`, about alike.
+    """A batch size of at most `largest` that divides `count`, if one above half of it does.
 
     A last batch of another shape would be compiled anew.
     """
-    batches = -(-count // largest)
-    return -(-count // batches)
+    divisors = (size for size in range(largest, largest // 2, -1) if count % size == 0)
+    return min(count, next(divisors, largest))
 
 
 def _in_memory(examples, images):
@@ -144,5 +179,5 @@ def _reason(examples, index):
     try:
         examples.read(tf.constant(index))
     except tf.errors.OpError as error:
-        return error.message.split("}} ")[-1].split(" [Op:")[0].strip()
+        return why_undecodable(error)
     return "readable at the second try"

@@ -7,32 +7,26 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from vit_keras.decoding import SUFFIXES, decode_image
+from vit_keras.decoding import SUFFIXES, decode_image, why_undecodable
 from vit_keras.errors import InputError
 
 
-def find_images(patterns):
-    """Files, folders (searched through) and globs -> paths, in order and without duplicates.
+def find_images(pattern):
+    """A file, a folder (searched through) or a glob -> paths, in order.
 
     Raises:
-        InputError: where a folder or glob holds no image, or a file does not exist.
+        InputError: where there is no image.
     """
-    paths: dict[str, None] = {}  # in order, without duplicates
-    for pattern in patterns:
-        if os.path.isdir(pattern):
-            found = sorted(
-                str(path)
-                for path in pathlib.Path(pattern).rglob("*")
-                if path.suffix.lower() in SUFFIXES and path.is_file()
-            )
-        elif os.path.exists(pattern):
-            found = [pattern]
-        else:
-            found = sorted(glob.glob(pattern, recursive=True))
-        if not found:
-            raise InputError(f"no image at {pattern}; files end in {', '.join(SUFFIXES)}.")
-        paths |= dict.fromkeys(found)
-    return list(paths)
+    if os.path.isdir(pattern):
+        files = (path for path in pathlib.Path(pattern).rglob("*") if path.is_file())
+        found = sorted(str(path) for path in files if path.suffix.lower() in SUFFIXES)
+    elif os.path.exists(pattern):
+        found = [pattern]
+    else:
+        found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise InputError(f"no image at {pattern}; files end in {', '.join(SUFFIXES)}.")
+    return found
 
 
 def predict(model, path, top):
@@ -45,10 +39,9 @@ def predict(model, path, top):
         InputError: where the file cannot be read as an image.
     """
     try:
-        image = decode_image(tf.io.read_file(path), model.config.channels)
+        image = decode_image(tf.io.read_file(os.fsencode(path)), model.config.channels)
     except tf.errors.OpError as error:
-        reason = error.message.split("}} ")[-1].split(" [Op:")[0].strip()
-        raise InputError(f"{path}: {reason}") from error
+        raise InputError(f"{path}: {why_undecodable(error)}") from error
     images = model.preprocessing(image)[tf.newaxis]
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model(images)))[0]
     names = model.class_names or range(len(probabilities))

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pydantic
 
 from training import augment as augmentations
-from vit_keras.config import ViTConfig, did_you_mean
-from vit_keras.errors import InputError
+from vit_keras.config import ViTConfig
+from vit_keras.errors import InputError, did_you_mean
 
 FOLDER = pathlib.Path(__file__).with_name("recipes")
 
@@ -21,19 +21,22 @@ class Recipe:
     """Every number of a run; one of these stands in each file of training/recipes/.
 
     Data
-        data: `fashion_mini`, `fashion_mnist`, `tfds:NAME`, or a folder of images.
+        data: `fashion_mini`, `fashion_mnist`, `tfds:NAME`, or a folder of images; empty where
+            the command line has to name it.
         data_dir: where TFDS keeps prepared data, or the folder of Fashion-MNIST's idx files.
         train_split, validation_split, test_split: as TFDS spells them, such as "train[:90%]".
         validation_fraction: of the training images, stratified, where no such split exists.
         max_unreadable: fraction of unreadable image files above which a run does not start.
-        cache_mib: MiB of memory for decoded images; a larger set is decoded anew each epoch.
+        cache_mib: MiB of memory for decoded training images, shrunk to at most twice the model's
+            size, and again for validation images at the model's size; a set that does not fit is
+            decoded anew each epoch.
     Model
         variant, image_size, channels: as in `vit_keras.build_vit`.
         model: further fields of ViTConfig.
         resize, crop_fraction, interpolation, mean, std: the model's Preprocessing; mean and std
             are fractions of 255, for all channels alike or one number each.
     Augmentation, of training images only
-        crop: (image, size, seed) -> image, in place of the resize rule above; None keeps it.
+        train_crop: (image, size, seed) -> image, in place of the resize rule above; None keeps it.
         augment: (images, labels, seed) -> (images, labels), applied to each batch in turn.
     Optimisation
         epochs, warmup_epochs: passes over the training images; cosine decay after the warm-up.
@@ -50,7 +53,8 @@ class Recipe:
         seed: of everything random in the run.
         jit: compile the step with XLA.
         mixed_precision: the Keras dtype policy, "float32", "mixed_bfloat16" or "mixed_float16".
-        steps_per_execution: steps run in one call of the compiled function.
+        steps_per_execution: steps run in one call of the compiled function, as far as it divides
+            the steps of an epoch.
     """
 
     data: str = "fashion_mini"
@@ -72,7 +76,7 @@ class Recipe:
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
 
-    crop: Callable | None = None
+    train_crop: Callable | None = None
     augment: tuple[Callable, ...] = ()
 
     epochs: int = 100
@@ -101,6 +105,7 @@ class Recipe:
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         inside = 0 < self.validation_fraction < 1
         _check("validation_fraction", self.validation_fraction, inside, "in (0, 1)")
+        _check("seed", self.seed, 0 <= self.seed < 2**31, "in [0, 2**31)")
         _check("channels", self.channels, self.channels in (1, 3), "1 (grey) or 3 (RGB)")
         policies = ("float32", "mixed_bfloat16", "mixed_float16")
         known = self.mixed_precision in policies
@@ -109,7 +114,8 @@ class Recipe:
     def as_dict(self):
         """The recipe as JSON-ready values; functions by name, with their arguments."""
         values = dataclasses.asdict(self)
-        values["crop"] = augmentations.describe(self.crop) if self.crop else None
+        crop = self.train_crop
+        values["train_crop"] = augmentations.describe(crop) if crop else None
         values["augment"] = [augmentations.describe(function) for function in self.augment]
         return values
 
@@ -136,6 +142,11 @@ def load_recipe(name, overrides=()) -> Recipe:
             raise InputError(f"--set needs key=value. Got {override!r}.")
         if key.startswith("model."):
             key = key.removeprefix("model.")
+            if key in ("image_size", "channels", "num_classes"):
+                raise InputError(
+                    f"model.{key} follows from the data and the recipe; use --set image_size or "
+                    f"--set channels. Got {override!r}."
+                )
             changes["model"][key] = parse_value(key, text, model_types)
         else:
             changes[key] = parse_value(key, text, types)
@@ -148,7 +159,7 @@ def recipe_names():
 
 
 def parse_value(key, text, types):
-    """'0.5' -> 0.5, by the type of the field `key`; functions are named, as in 'flip,shift'.
+    """'0.5' -> 0.5, by the type of the field `key`; augmentations go by name, as in 'flip,shift'.
 
     Raises:
         InputError: for an unknown field, or a text that is no value of its type.
@@ -158,13 +169,17 @@ def parse_value(key, text, types):
     wanted = types[key]
     if wanted is str:
         return text
-    if key in ("crop", "augment"):
-        functions = [augmentations.by_name(name) for name in text.split(",") if name != "none"]
-        return tuple(functions) if key == "augment" else next(iter(functions), None)
+    if key == "train_crop":
+        return None if text == "none" else augmentations.by_name(text, augmentations.CROPS)
+    if key == "augment":
+        names = [] if text == "none" else text.split(",")
+        return tuple(augmentations.by_name(name, augmentations.AUGMENTATIONS) for name in names)
     try:
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except (ValueError, SyntaxError):
         value = text
+    if wanted == tuple[float, ...] and isinstance(value, int | float):
+        value = (value,)
     try:
         return pydantic.TypeAdapter(wanted).validate_python(value, strict=True)
     except pydantic.ValidationError:

@@ -12,6 +12,8 @@ from importlib import metadata
 import numpy as np
 import tensorflow as tf
 
+from training.pipeline import shrink
+
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 SAMPLES = 32  # images
 
@@ -31,12 +33,13 @@ def describe_run(recipe):
     }
 
 
-def write_samples(examples, folder):
+def write_samples(examples, folder, short_side):
     """Writes up to 32 images as PNG files, classes in turn; exports verify themselves on them.
 
     Args:
         examples: Examples.
         folder: path that does not exist.
+        short_side: pixels; larger images are shrunk to it.
     """
     folder.mkdir()
     rank = np.zeros(len(examples), int)  # of an image within its class
@@ -45,7 +48,7 @@ def write_samples(examples, folder):
         rank[members] = np.arange(members.sum())
     for number, index in enumerate(np.lexsort((examples.labels, rank))[:SAMPLES]):
         name = re.sub(r"\W+", "-", examples.class_names[examples.labels[index]])
-        png = tf.io.encode_png(examples.read(tf.constant(index)))
+        png = tf.io.encode_png(shrink(examples.read(tf.constant(index)), short_side))
         tf.io.write_file(str(folder / f"{number:02}-{name}.png"), png)
 
 
@@ -53,7 +56,7 @@ def _commit():
     """The checkout's commit, marked where files differ from it; None without git."""
     if not shutil.which("git"):
         return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     folder = pathlib.Path(__file__).parent
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return result.stdout.strip() or None

@@ -48,7 +48,7 @@ The most confident mistakes, with the probability the model gave to the wrong cl
 
 {tabulate(settings, ("field", "value"), tablefmt="github", disable_numparse=True)}
 """
-    (run / "report.md").write_text(text)
+    (run / "report.md").write_text(text, encoding="utf-8")
 
 
 def curves(history):
@@ -71,7 +71,9 @@ def confusion(probabilities, examples):
     labelled = len(classes) <= 40
     side = max(5, min(16, 2 + 0.45 * len(classes)))
     figure = Figure(figsize=(side, side), layout="constrained")
-    ConfusionMatrixDisplay(matrix, display_labels=examples.class_names if labelled else None).plot(
+    ConfusionMatrixDisplay(
+        matrix, display_labels=_plain(examples.class_names) if labelled else None
+    ).plot(
         ax=figure.subplots(),
         include_values=labelled,
         cmap="Blues",
@@ -92,6 +94,7 @@ def mistakes(probabilities, examples):
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
+    names = _plain(examples.class_names)
     for axes, index in zip(grid, worst, strict=False):
         image = np.asarray(examples.read(index))
         axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
@@ -103,6 +106,11 @@ def mistakes(probabilities, examples):
     if not len(worst):
         grid[0].text(0, 0.5, "no mistakes")
     return figure
+
+
+def _plain(names):
+    """Class names without what matplotlib takes for mathematics."""
+    return [name.replace("$", r"\$") for name in names]
 
 
 def _read_history(path):

@@ -1,44 +1,44 @@
 """A variant's name and overrides -> ViTConfig: every number that decides what a ViT computes."""
 
 import dataclasses
-import difflib
+import operator
 
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, did_you_mean
 
 POOLINGS = ("cls", "mean")
 POSITIONS = ("learned", "sincos2d")
 GELUS = ("exact", "tanh")
 
 
-def did_you_mean(name, known):
-    """'; did you mean a, b?' with the nearest of the known names, or all of them when few."""
-    known = list(known)
-    nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5) or known[:8]
-    return f"; did you mean {', '.join(nearest)}?"
-
-
 def as_image_size(image_size) -> tuple[int, int]:
-    """An int or (height, width), pixels -> (height, width)."""
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if not isinstance(size, list | tuple) or len(size) != 2:
+    """An int or (height, width), pixels -> (height, width)"""
+    size = image_size if isinstance(image_size, list | tuple) else (image_size, image_size)
+    if len(size) != 2:
         raise InputError(
             f"image_size must be an int or (height, width), in pixels. Got {image_size!r}."
         )
-    for side in size:
-        _check_integer("image_size", side, minimum=1)
-    return tuple(size)
+    height, width = (check_integer("image_size", side, minimum=1) for side in size)
+    return height, width
 
 
-def _check_integer(field, value, minimum):
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+def check_integer(field, value, minimum) -> int:
+    """The value as a plain int; NumPy's whole numbers are welcome, bools are not."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum:
         raise InputError(
             f"{field} must be a whole number of at least {minimum}. Got {field}={value!r}."
         )
+    return number
 
 
-def _check_choice(field, value, choices):
+def check_choice(field, value, choices):
     if value not in choices:
-        raise InputError(f"{field} must be one of {', '.join(choices)}. Got {field}={value!r}.")
+        raise InputError(
+            f"{field} must be one of {', '.join(map(str, choices))}. Got {field}={value!r}."
+        )
 
 
 def _nearest_divisor(number, wanted):
@@ -64,6 +64,8 @@ class ViTConfig:
         head_width: 0 for one linear layer; otherwise the tanh layer of that many units which the
             paper puts before it for pre-training (section 3.1).
         positions: "learned", or "sincos2d" for the fixed table of arXiv:2205.01580.
+        shifted_patches: whether a patch also sees half a patch further on its diagonals, and is
+            normalised (shifted patch tokenisation, arXiv:2112.13492); for few images.
         dropout: fraction, after the positions, the attention projection and both MLP layers.
         attention_dropout: fraction of attention weights dropped.
         stochastic_depth: fraction of images that skip the last block's branches; grows linearly
@@ -86,6 +88,7 @@ class ViTConfig:
     pooling: str = "cls"
     head_width: int = 0
     positions: str = "learned"
+    shifted_patches: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     stochastic_depth: float = 0.0
@@ -93,13 +96,14 @@ class ViTConfig:
     gelu: str = "exact"
 
     def __post_init__(self):
-        object.__setattr__(self, "image_size", as_image_size(self.image_size))
+        self._set("image_size", as_image_size(self.image_size))
         for field in ("channels", "patch_size", "width", "depth", "heads", "mlp_width"):
-            _check_integer(field, getattr(self, field), minimum=1)
+            self._set(field, check_integer(field, getattr(self, field), minimum=1))
         for field in ("num_classes", "head_width"):
-            _check_integer(field, getattr(self, field), minimum=0)
+            self._set(field, check_integer(field, getattr(self, field), minimum=0))
         for field, choices in (("pooling", POOLINGS), ("positions", POSITIONS), ("gelu", GELUS)):
-            _check_choice(field, getattr(self, field), choices)
+            check_choice(field, getattr(self, field), choices)
+        check_choice("shifted_patches", self.shifted_patches, (False, True))
         for field in ("dropout", "attention_dropout", "stochastic_depth"):
             rate = getattr(self, field)
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
@@ -110,6 +114,9 @@ class ViTConfig:
                 f"Got norm_epsilon={self.norm_epsilon!r}."
             )
         self._check_divisibility()
+
+    def _set(self, field, value):
+        object.__setattr__(self, field, value)  # the instance is frozen for everybody else
 
     def _check_divisibility(self):
         sides = as_image_size(self.image_size)

@@ -48,7 +48,9 @@ def decode_image(encoded, channels=3):
         tf.io.is_jpeg(encoded),
         # The exact inverse transform, which Pillow uses too; tf.io.decode_image takes a fast one.
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        lambda: _with_palette(
+            tf.io.decode_image(encoded, channels=3, expand_animations=False), encoded
+        ),
     )
     image = tf.switch_case(exif_orientation(encoded) - 1, [lambda f=f: f(image) for f in _UPRIGHT])
     if channels == 1:
@@ -57,9 +59,31 @@ def decode_image(encoded, channels=3):
     return tf.ensure_shape(image, (None, None, channels))
 
 
+def why_undecodable(error):
+    """The one line of a tf.errors.OpError that says what was wrong with an image."""
+    return error.message.split("}} ")[-1].split(" [Op:")[0].strip().split("\n")[0]
+
+
 def exif_orientation(encoded):
     """Image bytes -> int32 scalar 1..8, as a camera noted it; 1 (upright) where it did not."""
     head = tf.strings.substr(encoded, 0, _EXIF_BYTES)
     value = tf.strings.regex_replace(head, _ORIENTATION, r"\1")
     found = tf.strings.regex_full_match(head, _ORIENTATION)
     return tf.cast(tf.io.decode_raw(tf.where(found, value, "\x01"), tf.uint8)[0], tf.int32)
+
+
+def _with_palette(image, encoded):
+    """The colours of a BMP of 8 bits a pixel, which TensorFlow decodes as their numbers."""
+    header = tf.io.decode_raw(tf.strings.substr(encoded, 0, 30), tf.uint8, fixed_length=30)
+    header = tf.cast(header, tf.int32)
+
+    def look_up():
+        start = 14 + header[14] + 256 * header[15]  # behind the file's and the image's header
+        colours = tf.io.decode_raw(
+            tf.strings.substr(encoded, start, 1024), tf.uint8, fixed_length=1024
+        )
+        bgra = tf.reshape(colours, (256, 4))
+        return tf.gather(bgra[:, 2::-1], tf.cast(image[..., 0], tf.int32))
+
+    is_bmp = tf.strings.substr(encoded, 0, 2) == "BM"
+    return tf.cond(is_bmp & (header[28] == 8), look_up, lambda: image)

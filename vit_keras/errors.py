@@ -1,6 +1,7 @@
 """The one exception that means: what was given cannot be used."""
 
 import contextlib
+import difflib
 import sys
 
 
@@ -21,3 +22,13 @@ def one_line_errors():
         yield
     except (InputError, OSError) as error:
         sys.exit(f"Error: {error}")
+
+
+def did_you_mean(name, known):
+    """'; did you mean a, b?' with the nearest of the known names, else '; known are: a, b, ...'"""
+    known = list(known)
+    nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    if nearest:
+        return f"; did you mean {', '.join(nearest)}?"
+    more = ", ..." if len(known) > 12 else ""
+    return f"; known are: {', '.join(known[:12])}{more}"

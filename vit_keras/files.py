@@ -16,7 +16,7 @@ def replacing(target):
     there. A folder cannot take the place of an existing one. After an exception nothing is left
     behind, and what stood at `target` is untouched.
     """
-    target = pathlib.Path(target)
+    target = pathlib.Path(target).resolve()  # for whoever is handed the path in another folder
     workplace = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.stem}-", dir=target.parent))
     try:
         yield workplace / target.name
@@ -28,4 +28,6 @@ def replacing(target):
 def write_json(path, values):
     """Writes values as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(
+            json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )

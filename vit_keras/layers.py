@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from vit_keras.config import GELUS, POOLINGS, POSITIONS, check_choice, check_integer
 from vit_keras.errors import InputError
 from vit_keras.positions import sincos2d
 
@@ -17,14 +18,20 @@ class Patches(keras.layers.Layer):
 
     Args:
         size: pixels, the side of a patch.
+        shifted: whether a patch also holds what is half a patch away on its four diagonals
+            (shifted patch tokenisation, arXiv:2112.13492, section 3.1), five times the numbers:
+            neighbouring patches overlap, which helps where images are few. Behind the image's
+            border is zero.
 
     Raises:
         InputError: when built for images whose sides are unknown or not multiples of size.
     """
 
-    def __init__(self, size, **kwargs):
+    def __init__(self, size, shifted=False, **kwargs):
         super().__init__(**kwargs)
+        check_integer("size", size, minimum=1)
         self.size = size
+        self.shifted = shifted
 
     def build(self, images_shape):
         if len(images_shape) != 4 or None in images_shape[1:]:
@@ -39,6 +46,8 @@ class Patches(keras.layers.Layer):
             )
 
     def call(self, images):
+        if self.shifted:
+            images = self._with_shifted(images)
         _, height, width, channels = images.shape
         rows, columns, size = height // self.size, width // self.size, self.size
         # Rows join the batch, and a patch's line of pixels its channels, so that the transpose
@@ -47,13 +56,22 @@ class Patches(keras.layers.Layer):
         x = ops.transpose(x, (0, 2, 1, 3))  # (batch * rows, columns, size, size * channels)
         return ops.reshape(x, (-1, rows * columns, size * size * channels))
 
+    def _with_shifted(self, images):
+        """(batch, height, width, channels) -> (batch, height, width, 5 * channels)"""
+        _, height, width, _ = images.shape
+        half = self.size // 2
+        x = ops.pad(images, ((0, 0), (half, half), (half, half), (0, 0)))
+        corners = [(top, left) for top in (0, 2 * half) for left in (0, 2 * half)]
+        shifted = [x[:, top : top + height, left : left + width] for top, left in corners]
+        return ops.concatenate([images, *shifted], axis=-1)
+
 
 @_register
 class PatchEncoder(keras.layers.Layer):
     """Projects flattened patches to tokens, puts a [CLS] token first, and adds positions.
 
     (batch, patches, pixels) -> (batch, patches, width), one token more with a [CLS] token.
-    Equations 1 and 2 of arXiv:2010.11929.
+    Equation 1 of arXiv:2010.11929.
 
     Args:
         width: D, the length of a token.
@@ -65,6 +83,10 @@ class PatchEncoder(keras.layers.Layer):
 
     def __init__(self, width, grid, cls_token=False, positions="learned", **kwargs):
         super().__init__(**kwargs)
+        check_integer("width", width, minimum=1)
+        check_choice("positions", positions, POSITIONS)
+        if positions == "sincos2d" and width % 4:
+            raise InputError(f"sincos2d positions need a width divisible by 4. Got width={width}.")
         self.width = width
         self.grid = tuple(grid)
         self.cls_token = cls_token
@@ -94,10 +116,10 @@ class PatchEncoder(keras.layers.Layer):
             rows, columns = self.grid
             tokens = tokens + ops.cast(sincos2d(rows, columns, self.width), tokens.dtype)
         if self.cls_token:
-            cls = ops.tile(ops.cast(self.cls, tokens.dtype), (ops.shape(tokens)[0], 1, 1))
+            cls = ops.tile(self.cls, (ops.shape(tokens)[0], 1, 1))
             tokens = ops.concatenate([cls, tokens], axis=1)
         if self.positions == "learned":
-            tokens = tokens + ops.cast(self.position_table, tokens.dtype)
+            tokens = tokens + self.position_table
         return tokens
 
 
@@ -108,7 +130,16 @@ class LayerNorm(keras.layers.LayerNormalization):
     (..., width) -> (..., width). Written as (x - mean) / sqrt(variance + epsilon) * gamma + beta
     it becomes 7 TFLite operations instead of 11, and gamma and beta fold into the Dense behind
     it. Statistics are taken in float32 under mixed precision.
+
+    Args:
+        epsilon: added to the variance.
     """
+
+    def __init__(self, epsilon=1e-6, **kwargs):
+        super().__init__(epsilon=epsilon, **kwargs)
+
+    def get_config(self):
+        return {**keras.layers.Layer.get_config(self), "epsilon": self.epsilon}
 
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
@@ -133,6 +164,7 @@ class MultiHeadSelfAttention(keras.layers.Layer):
 
     def __init__(self, heads, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        check_integer("heads", heads, minimum=1)
         self.heads = heads
         self.dropout = dropout
         self.attention_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -198,6 +230,8 @@ class TransformerBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_integer("mlp_width", mlp_width, minimum=1)
+        check_choice("gelu", gelu, GELUS)
         self.heads = heads
         self.mlp_width = mlp_width
         self.dropout = dropout
@@ -247,6 +281,7 @@ class Pool(keras.layers.Layer):
 
     def __init__(self, kind, **kwargs):
         super().__init__(**kwargs)
+        check_choice("kind", kind, POOLINGS)
         self.kind = kind
 
     def call(self, tokens):

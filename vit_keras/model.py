@@ -22,10 +22,10 @@ class ViT(keras.Model):
         class_names: tuple of the classes' names in the order of the logits, or empty.
     """
 
-    def __init__(
-        self, inputs, outputs, name=None, *, config, preprocessing, class_names=(), **kwargs
-    ):
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+    # *args and **kwargs: only with this signature does every Keras since 3.12 revive a subclass as
+    # a functional model.
+    def __init__(self, *args, config, preprocessing, class_names=(), **kwargs):
+        super().__init__(*args, **kwargs)
         self.config = ViTConfig(**config)
         self.preprocessing = Preprocessing(**preprocessing)
         self.class_names = tuple(class_names)
@@ -63,6 +63,7 @@ def build_vit(
     if preprocessing is None:
         half = (0.5,) * config.channels
         preprocessing = Preprocessing(config.image_size, mean=half, std=half)
+    class_names = tuple(map(str, class_names))
     _check_fits(config, preprocessing, class_names)
     images = keras.Input((*config.image_size, config.channels), name="images")
     return ViT(
@@ -97,15 +98,17 @@ def load_model(path) -> ViT:
     """
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # a broken file can fail in any of its layers: zip, JSON, HDF5
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(f"{path} cannot be loaded as a .keras model: {reason}") from error
     get_config(model)
     return model
 
 
 def _logits(config, images):
-    x = Patches(config.patch_size, name="patches")(images)
+    x = Patches(config.patch_size, config.shifted_patches, name="patches")(images)
+    if config.shifted_patches:
+        x = LayerNorm(epsilon=config.norm_epsilon, name="patch_norm")(x)
     x = PatchEncoder(
         config.width,
         config.grid,
@@ -149,8 +152,8 @@ def _check_fits(config, preprocessing, class_names):
             f"preprocessing needs a mean and std for each of the model's channels. "
             f"Got {preprocessing.channels} for a model of channels={config.channels}."
         )
-    if class_names and len(class_names) != config.num_classes:
+    if class_names and len(set(class_names)) != config.num_classes:
         raise InputError(
-            f"class_names must name every class. "
-            f"Got {len(class_names)} names for num_classes={config.num_classes}."
+            f"class_names must name every class, each with another name. "
+            f"Got {len(set(class_names))} names for num_classes={config.num_classes}."
         )

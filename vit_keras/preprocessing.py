@@ -59,21 +59,28 @@ class Preprocessing:
 
     def __call__(self, images):
         """(height, width, channels), or with a batch axis, 0..255 -> float32, normalised."""
-        return self.normalise(self.fit(images))
+        return self.normalise(self.to_size(images))
 
-    def fit(self, images):
-        """Resizes and crops to image_size; returns float32, still 0..255.
+    def keeps(self, shape):
+        """Whether images of this shape, (..., height, width, channels), stay as they are."""
+        return tuple(shape[-3:-1]) == self.image_size and self.crop == 1
 
-        Images which have that size already stay as they are.
-        """
-        images = _to_float(images)  # resizing whole numbers would round in some contexts
-        if tuple(images.shape[-3:-1]) == self.image_size and self.crop == 1:
+    def to_size(self, images):
+        """Resizes and crops images of 0..255 to image_size; returns float32."""
+        images = self._to_float(images)  # resizing whole numbers would round in some contexts
+        if self.keeps(images.shape):
             return images
         return self._centre_crop(self._resize(images))
 
     def normalise(self, images):
         """(..., channels) of 0..255 -> (value / 255 - mean) / std"""
         return self._rescale(images)
+
+    # Layers, because they take TensorFlow's tensors inside tf.data on every backend.
+
+    @functools.cached_property
+    def _to_float(self):
+        return keras.layers.Rescaling(1.0, dtype="float32")
 
     @functools.cached_property
     def _resize(self):
@@ -98,7 +105,3 @@ class Preprocessing:
             offset=[-mean / std for mean, std in zip(self.mean, self.std, strict=True)],
             dtype="float32",
         )
-
-
-# A layer, because layers take TensorFlow's tensors inside tf.data on every backend.
-_to_float = keras.layers.Rescaling(1.0, dtype="float32")

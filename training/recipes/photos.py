@@ -13,7 +13,7 @@ RECIPE = Recipe(
     variant="vit_mini8",
     image_size=64,  # pixels
     model={"pooling": "mean", "stochastic_depth": 0.1},
-    crop=partial(random_resized_crop, area=(0.35, 1.0)),
+    train_crop=partial(random_resized_crop, area=(0.35, 1.0)),
     augment=(flip,),
     epochs=60,
     batch_size=64,
