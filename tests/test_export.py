@@ -231,6 +231,7 @@ def test_a_relative_folder_works_from_anywhere(exported, tmp_path, monkeypatch):
     assert (tmp_path / "here" / "model.tflite").exists()
 
 
+@pytest.mark.slow
 def test_tables_keep_what_was_exported_before(exported, tmp_path):
     shutil.copytree(exported / "out" / "saved_model", tmp_path / "saved_model")
     shutil.copy(exported / "out" / "export.json", tmp_path)

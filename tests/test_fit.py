@@ -166,6 +166,7 @@ def test_a_recipe_without_data_asks_for_it(recipe, tmp_path):
         fit(dataclasses.replace(recipe, data=""), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_class_names_may_hold_any_characters(recipe, photographs, tmp_path):
     for colour in ("red", "blue"):
         shutil.copytree(photographs / colour, tmp_path / "data" / f"{colour} $x_$ | y")

@@ -171,6 +171,7 @@ def test_broken_files_are_refused_by_name(tmp_path):
         load_model(tmp_path / "nothing.keras")
 
 
+@pytest.mark.slow
 def test_importing_the_library_loads_no_heavy_package():
     code = "import sys, json, vit_keras; print(json.dumps(sorted(sys.modules)))"
     result = subprocess.run(

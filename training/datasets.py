@@ -192,8 +192,8 @@ def _tfds_splits(name, channels, splits, data_dir):
         raise InputError(f"TFDS knows no dataset {name!r}: {_first_line(error)}") from error
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
         raise InputError(f"TFDS cannot prepare {name!r}: {_first_line(error)}") from error
-    features = builder.info.features
-    classes = features["label"] if "label" in features else None
+    features = dict(builder.info.features)
+    classes = features.get("label")
     if "image" not in features or not isinstance(classes, tfds.features.ClassLabel):
         raise InputError(
             f"tfds:{name} is not for classification: its features are {', '.join(features)}; "
