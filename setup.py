@@ -15,7 +15,7 @@ APP = [
     "tabulate>=0.9",
     "tensorboard>=2.20,<2.22",
 ]
-TEST = ["mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8", "scipy>=1.13"]
+TEST = ["jax>=0.6", "mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8", "scipy>=1.13"]
 VERSION = re.search(
     r'__version__ = "(.+)"', pathlib.Path("vit_keras/__init__.py").read_text(encoding="utf-8")
 )[1]

@@ -17,7 +17,7 @@ RECIPE = Recipe(
     mean=(0.286,),  # of the training images
     std=(0.353,),
     augment=(flip, partial(cutmix, probability=0.7)),
-    epochs=34,
+    epochs=33,
     warmup_epochs=1,
     batch_size=64,
     learning_rate=2e-3,
