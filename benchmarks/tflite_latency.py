@@ -29,7 +29,11 @@ from vit_keras.preprocessing import Preprocessing
 CONTESTANTS = (OURS, "KerasHub")
 THREADS = (1, 2)
 COMPARED = 16  # random images on which file and model are compared
-SIZES = {"vit_ti16": resolve_config("vit_ti16"), "fashion_mini": default_config()}
+SIZES = {
+    "vit_ti16": resolve_config("vit_ti16"),
+    "fashion_mini": default_config(),  # ours with shifted patches, which the peer does not have
+    "fashion_mini_plain": default_config(shifted_patches=False),
+}
 
 
 def main():
