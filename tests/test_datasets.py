@@ -160,7 +160,7 @@ def test_split_off_leaves_every_class_on_both_sides():
     rest, chosen = split_off(examples_of([0, 0, 1, 1]), fraction=0.01, seed=0)
 
     assert rest.labels.tolist() == chosen.labels.tolist() == [0, 1]
-    with pytest.raises(InputError, match="class 'b' has 1 readable"):
+    with pytest.raises(InputError, match="class 'b' has 1 image"):
         split_off(examples_of([0, 0, 1]), fraction=0.1, seed=0)
 
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import TINY
+from tiny import TINY, photograph
 
 import vit_keras
 from training.__main__ import main
@@ -63,6 +63,26 @@ def test_evaluation_is_of_the_saved_model_on_the_images_held_out(run_folder):
     history = list(csv.DictReader((run_folder / "history.csv").open()))
     best = max(float(row["val_accuracy"]) for row in history)
     assert found["accuracy"] == pytest.approx(best)
+
+
+def test_reports_are_of_the_files_as_they_are_however_large(recipe, tmp_path):
+    # Far above the size at which training images are kept in memory.
+    for colour, rgb in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        (tmp_path / "data" / colour).mkdir(parents=True)
+        for index in range(4):
+            image = photograph(index, rgb, size=(331, 217))
+            image.save(tmp_path / "data" / colour / f"{index}.png")
+    data = dataclasses.replace(recipe, data=str(tmp_path / "data"), epochs=1)
+    fit(data, tmp_path / "run")
+
+    model = load_model(tmp_path / "run" / "model.keras")
+    _, validation = split_off(find_splits(data.data, 3)["train"](), 0.25, 0)
+    trainer = build_trainer(model, data, steps_per_epoch=1)
+    loss, _ = trainer.evaluate(evaluation_batches(validation, model.preprocessing, 2), verbose=0)
+    (row,) = csv.DictReader((tmp_path / "run" / "history.csv").open())
+    assert loss == pytest.approx(float(row["val_loss"]), rel=1e-5)
+    samples = list((tmp_path / "run" / "samples").iterdir())
+    assert [min(Image.open(sample).size) for sample in samples] == [48, 48]
 
 
 def test_samples_take_turns_between_the_classes(run_folder):

@@ -134,8 +134,8 @@ def split_off(examples, fraction, seed):
         members = np.flatnonzero(examples.labels == label)
         if len(members) < 2:
             raise InputError(
-                f"class {name!r} has {len(members)} readable training image(s); training and "
-                f"validation need one each. Add images, or remove the class."
+                f"class {name!r} has {len(members)} image(s); training and validation need one "
+                f"each. Add images, or remove the class."
             )
         count = max(1, round(fraction * len(members)))
         chosen.append(random.permutation(members)[:count])

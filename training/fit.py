@@ -176,6 +176,7 @@ def _model_of(recipe):
 
 
 def _load_splits(recipe):
+    """{"train", "validation", perhaps "test": Examples}, of which nothing has been decoded yet."""
     spelled = {
         "train": recipe.train_split,
         "validation": recipe.validation_split,
@@ -186,6 +187,10 @@ def _load_splits(recipe):
         raise InputError(f"{recipe.data} has no training images; it has: {', '.join(found)}.")
     splits = {split: load() for split, load in found.items()}
     _check_classes(splits["train"], recipe)
+    if "validation" not in splits:
+        splits["train"], splits["validation"] = split_off(
+            splits["train"], recipe.validation_fraction, recipe.seed
+        )
     return splits
 
 
@@ -204,7 +209,7 @@ def _check_classes(train, recipe):
 
 
 def _only_readable(splits, recipe, run):
-    """Leaves out unreadable images and lists them, and makes sure of a validation split."""
+    """Leaves out unreadable images and lists them; keeps small sets of images in memory."""
     readable, reasons = {}, dict[str, str]()
     for split, examples in splits.items():
         # Only what is read again and again is worth keeping.
@@ -225,10 +230,6 @@ def _only_readable(splits, recipe, run):
             )
         print(f"Warning: {share}. They are left out.", flush=True)
         _check_classes(readable["train"], recipe)
-    if "validation" not in readable:
-        readable["train"], readable["validation"] = split_off(
-            readable["train"], recipe.validation_fraction, recipe.seed
-        )
     return readable
 
 
