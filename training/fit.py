@@ -221,7 +221,8 @@ def _only_readable(splits, recipe, run):
         lines = [f"{name}\t{reason}" for name, reason in reasons.items()]
         (run / "unreadable.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         total = sum(map(len, splits.values()))
-        share = f"{len(reasons)} of {total} images cannot be read ({lines[0]}"
+        first = lines[0].replace("\t", ": ")
+        share = f"{len(reasons)} of {total} images cannot be read ({first}"
         share += f", ...); all are listed in {run / 'unreadable.txt'}"
         if len(reasons) > recipe.max_unreadable * total:
             raise InputError(
