@@ -122,6 +122,11 @@ class PatchEncoder(keras.layers.Layer):
             tokens = tokens + self.position_table
         return tokens
 
+    def compute_output_shape(self, patches_shape):
+        # Said, because Keras 3.12 does not find out that the number of tokens is static.
+        rows, columns = self.grid
+        return patches_shape[0], rows * columns + self.cls_token, self.width
+
 
 @_register
 class LayerNorm(keras.layers.LayerNormalization):
