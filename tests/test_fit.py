@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ from training.datasets import find_splits, split_off
 from training.evaluate import evaluate, predict_probabilities
 from training.fit import SaveBest, build_trainer, fit
 from training.pipeline import evaluation_batches
+from training.report import confusion, mistakes
 from vit_keras import InputError, load_model
 
 
@@ -234,6 +236,17 @@ def test_metrics_by_hand(photographs):
     assert found["per_class"]["blue"]["recall"] == 0.5
     assert found["per_class"]["red"]["precision"] == pytest.approx(2 / 3)
     assert found["per_class"]["red"]["f1"] == pytest.approx(0.8)
+
+
+def test_pictures_take_class_names_literally(photographs):
+    examples = find_splits(str(photographs), 3)["train"]()
+    examples = dataclasses.replace(examples, class_names=("a $x_$ b", "c"))
+    wrong = np.eye(2)[1 - examples.labels]
+
+    for draw in (mistakes, confusion):
+        picture = io.BytesIO()
+        draw(wrong, examples).savefig(picture)  # mathematics would be parsed here, and fail
+        assert Image.open(picture).size[0] > 300
 
 
 def test_evaluate_command_prints_and_writes(run_folder, photographs, capsys, tmp_path):

@@ -98,11 +98,8 @@ def mistakes(probabilities, examples):
     for axes, index in zip(grid, worst, strict=False):
         image = np.asarray(examples.read(index))
         axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
-        true, wrong = examples.labels[index], predicted[index]
-        names = examples.class_names
-        axes.set_title(
-            f"{names[true]}\ntaken for {names[wrong]}, {confidence[index]:.0%}", fontsize=7.5
-        )
+        true, wrong = names[examples.labels[index]], names[predicted[index]]
+        axes.set_title(f"{true}\ntaken for {wrong}, {confidence[index]:.0%}", fontsize=7.5)
     if not len(worst):
         grid[0].text(0, 0.5, "no mistakes")
     return figure
