@@ -10,8 +10,8 @@ import keras_hub
 from keras import layers, ops
 
 from training.recipes.fashion_mini import RECIPE
-from vit_keras.config import resolve_config
 from vit_keras.model import build_vit
+from vit_keras.variants import resolve_config
 
 
 def default_config(**overrides):

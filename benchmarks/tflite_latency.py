@@ -23,8 +23,8 @@ from tabulate import tabulate
 from benchmarks.machine import describe_machine
 from benchmarks.peers import BUILDERS, OURS, default_config
 from export.tflite import write_tflite
-from vit_keras.config import resolve_config
 from vit_keras.preprocessing import Preprocessing
+from vit_keras.variants import resolve_config
 
 CONTESTANTS = (OURS, "KerasHub")
 THREADS = (1, 2)
@@ -32,7 +32,7 @@ COMPARED = 16  # random images on which file and model are compared
 SIZES = {
     "vit_ti16": resolve_config("vit_ti16"),
     "fashion_mini": default_config(),  # ours with shifted patches, which the peer does not have
-    "fashion_mini_plain": default_config(shifted_patches=False),
+    "fashion_mini_plain": default_config(stem="patches"),
 }
 
 

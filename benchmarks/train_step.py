@@ -22,12 +22,13 @@ from tabulate import tabulate
 from benchmarks.machine import describe_machine
 from benchmarks.peers import BUILDERS, OURS, default_config
 from training.recipes.fashion_mini import RECIPE
-from vit_keras.config import ViTConfig, resolve_config
+from vit_keras.config import ViTConfig
+from vit_keras.variants import resolve_config
 
 WARM_UP_STEPS = 2
 ALIKE = {
     "pooling": "mean",
-    "shifted_patches": False,
+    "stem": "patches",
     "dropout": 0.0,
     "attention_dropout": 0.0,
     "stochastic_depth": 0.0,

@@ -87,7 +87,7 @@ def test_shifted_patches_also_see_half_a_patch_further_on_the_diagonals():
         (lambda: PatchEncoder(8, (2, 2), positions="sincos"), "positions='sincos'"),
         (lambda: PatchEncoder(6, (2, 2), positions="sincos2d"), "divisible by 4. Got width=6"),
         (lambda: MultiHeadSelfAttention(0), "heads=0"),
-        (lambda: TransformerBlock(2, 8, gelu="quick"), "gelu='quick'"),
+        (lambda: TransformerBlock(2, 8, gelu="fast"), "gelu='fast'"),
         (lambda: TransformerBlock(2, 0), "mlp_width=0"),
         (lambda: Pool("max"), "kind='max'"),
     ],
@@ -101,7 +101,7 @@ def test_encoder_projects_and_puts_the_token_first_and_adds_positions():
     layer = randomised(PatchEncoder(8, (1, 2), cls_token=True), (None, 2, 6))
     patches = tokens(3, 2, 6)
     kernel, bias = (numpy(w) for w in layer.projection.weights)
-    cls, table = numpy(layer.cls), numpy(layer.position_table)
+    cls, table = numpy(layer.prefix_table[0]), numpy(layer.position_table)
 
     encoded = numpy(layer(patches))
 
@@ -168,12 +168,12 @@ def test_block_is_norm_attention_norm_mlp_with_residuals(form):
     x = tokens(3, 5, 6)
 
     after_attention = x + numpy(layer.attention(layer.norm1(x)))
-    hidden = numpy(layer.mlp_hidden(layer.norm2(after_attention)))
+    hidden = numpy(layer.mlp.expand(layer.norm2(after_attention)))
     if form == "exact":
         hidden = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
     else:
         hidden = hidden / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))
-    expected = after_attention + numpy(layer.mlp_output(hidden))
+    expected = after_attention + numpy(layer.mlp.reduce(hidden))
 
     np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-5)
 
@@ -216,7 +216,7 @@ def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
     keras.utils.set_random_seed(0)
     layer = randomised(TransformerBlock(heads=2, mlp_width=10, stochastic_depth=0.5), (None, 5, 6))
     # An MLP of zero leaves x + attention, which is either dropped or doubled.
-    layer.mlp_output.set_weights([np.zeros((10, 6)), np.zeros(6)])
+    layer.mlp.reduce.set_weights([np.zeros((10, 6)), np.zeros(6)])
     x = np.repeat(tokens(1, 5, 6), 64, axis=0)
     branch = numpy(layer(x)) - x
 

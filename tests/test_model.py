@@ -139,7 +139,7 @@ def test_what_does_not_fit_the_model_is_refused(options, message):
 
 
 def test_shifted_patches_are_normalised_and_saved(tmp_path):
-    model = tiny_model(shifted_patches=True)
+    model = tiny_model(stem="shifted_patches")
     model.save(tmp_path / "model.keras")
 
     assert model.get_layer("patches").output.shape == (None, 24, 5 * 48)

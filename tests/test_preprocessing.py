@@ -192,7 +192,7 @@ def test_preprocessing_and_models_work_on_another_backend(tmp_path):
     code = """
 import keras, numpy, tensorflow, vit_keras
 assert keras.backend.backend() == "jax"
-model = vit_keras.build_vit("vit_nano7", num_classes=3, shifted_patches=True)
+model = vit_keras.build_vit("vit_nano7", num_classes=3, stem="shifted_patches")
 images = numpy.zeros((2, 40, 50, 3), "uint8")
 dataset = tensorflow.data.Dataset.from_tensor_slices(images).map(model.preprocessing).batch(2)
 labels = tensorflow.data.Dataset.from_tensors([0, 1])

@@ -8,7 +8,7 @@ import pytest
 from training import augment
 from training.recipe import Recipe, load_recipe, recipe_names
 from vit_keras import InputError
-from vit_keras.config import resolve_config
+from vit_keras.variants import resolve_config
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -15,11 +15,12 @@ from training.optimizer import build_optimizer
 from training.pipeline import evaluation_batches, even_batch_size, read_all, training_batches
 from training.record import describe_run, write_samples
 from training.report import write_report
-from vit_keras.config import as_image_size, resolve_config
+from vit_keras.config import as_image_size
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import build_vit, load_model
 from vit_keras.preprocessing import Preprocessing
+from vit_keras.variants import resolve_config
 
 
 def fit(recipe, out, callbacks=()):

@@ -1,13 +1,16 @@
-"""A variant's name and overrides -> ViTConfig: every number that decides what a ViT computes."""
+"""Fields -> ViTConfig: every number that decides what a ViT computes, checked."""
 
 import dataclasses
+import math
 import operator
 
-from vit_keras.errors import InputError, did_you_mean
+from vit_keras.errors import InputError
 
-POOLINGS = ("cls", "mean")
+STEMS = ("patches", "shifted_patches", "resnet", "convolutions")
+POOLINGS = ("cls", "mean", "map", "sequence")
 POSITIONS = ("learned", "sincos2d")
-GELUS = ("exact", "tanh")
+POSITION_RESIZES = ("bicubic_antialias", "bicubic", "linear_antialias", "corners")
+GELUS = ("exact", "tanh", "quick")
 
 
 def as_image_size(image_size) -> tuple[int, int]:
@@ -53,25 +56,54 @@ class ViTConfig:
     Attributes:
         image_size: pixels; an int for square images or (height, width). Kept as (height, width).
         channels: colour channels of the input, 1 for grey, 3 for RGB.
-        patch_size: pixels, the side P of the square patches.
+        patch_size: pixels of the image, the side P of the square that becomes one token.
         width: D, the length of a token.
         depth: L, the number of transformer blocks.
         heads: attention heads; each works on width / heads numbers.
         mlp_width: hidden units of each block's MLP.
         num_classes: logits; 0 builds the model without a head, its output is the pooled token.
-        pooling: "cls" prepends a learned [CLS] token and reads it; "mean" has no such token and
-            averages the patch tokens after the final norm.
+        stem: what turns the image into patch tokens. "patches", one linear layer on the pixels of
+            a patch; "shifted_patches", which also see half a patch further on their diagonals and
+            are normalised (SPT, arXiv:2112.13492), for few images; "resnet", a BiT ResNet before
+            the patches (hybrid, section 3.1); "convolutions" with max-pooling (CCT,
+            arXiv:2104.05704, section 3.2), for few images.
+        stem_width: channels of the stem's first convolution.
+        stem_blocks: bottleneck blocks in each stage of the ResNet, (3, 4, 9) for R50+B/16; () has
+            its root alone.
+        stem_kernel: pixels, side of the kernels of stem "convolutions". Kernel 3 halves the image
+            at each layer and 7 quarters it; patch_size says how many layers that takes.
+        pooling: what the head reads. "cls", a learned [CLS] token before the patches; "mean" of
+            the patch tokens; "map", attention pooling by a learned probe and an MLP
+            (arXiv:2106.04560, section 3.2); "sequence", a learned weighting (CCT, section 3.2).
+        cls_token: whether there is a [CLS] token; None: where the pooling reads it.
+        distilled: a second learned token with a head of its own, taught by another model; the
+            logits are the mean of both heads (DeiT, arXiv:2012.12877, section 4).
+        registers: further learned tokens that nothing reads (arXiv:2309.16588).
+        positions: "learned", or "sincos2d" for the fixed table of arXiv:2205.01580.
+        prefix_positions: whether the tokens before the patches have rows in the table of
+            positions; without, it is added before they are put in front (DeiT III).
+        position_resize: how a learned table is resized when the model is rebuilt for another
+            grid, see `vit_keras.positions.resize_positions`.
+        pre_norm: a LayerNorm before the first block and no bias in the patch projection (CLIP,
+            arXiv:2103.00020, section 2.4).
+        norm_after_pooling: whether the last LayerNorm stands behind the pooling (MAE's fine-tuned
+            models; `fc_norm` in timm) and not before it.
+        norm_epsilon: added to the variance in every LayerNorm.
+        layer_scale: initial value of a learned factor for each channel of both branches of a
+            block (arXiv:2103.17239); 0 for none.
+        qkv_bias: whether queries, keys and values have a bias.
+        qk_norm: LayerNorm of each head's queries and keys (arXiv:2302.05442).
+        locality_attention: a learned temperature for each head, and no attention of a token to
+            itself (LSA, arXiv:2112.13492); for few images.
+        gelu: "exact" (erf), "tanh", the approximation Google's models were trained with, or
+            "quick", x * sigmoid(1.702 x), of OpenAI's CLIP.
+        swiglu: the MLP multiplies silu(a) by b, both mlp_width wide (DINOv2's g/14).
         head_width: 0 for one linear layer; otherwise the tanh layer of that many units which the
             paper puts before it for pre-training (section 3.1).
-        positions: "learned", or "sincos2d" for the fixed table of arXiv:2205.01580.
-        shifted_patches: whether a patch also sees half a patch further on its diagonals, and is
-            normalised (shifted patch tokenisation, arXiv:2112.13492); for few images.
         dropout: fraction, after the positions, the attention projection and both MLP layers.
         attention_dropout: fraction of attention weights dropped.
         stochastic_depth: fraction of images that skip the last block's branches; grows linearly
             from 0 at the first block (arXiv:1603.09382).
-        norm_epsilon: added to the variance in every LayerNorm.
-        gelu: "exact" (erf) or "tanh", the approximation Google's models were trained with.
 
     Raises:
         InputError: for a value no ViT can be built from; the message names a value that works.
@@ -85,25 +117,42 @@ class ViTConfig:
     heads: int = 12
     mlp_width: int = 3072
     num_classes: int = 1000
+    stem: str = "patches"
+    stem_width: int = 64
+    stem_blocks: tuple[int, ...] = ()
+    stem_kernel: int = 3
     pooling: str = "cls"
-    head_width: int = 0
+    cls_token: bool | None = None
+    distilled: bool = False
+    registers: int = 0
     positions: str = "learned"
-    shifted_patches: bool = False
+    prefix_positions: bool = True
+    position_resize: str = "bicubic_antialias"
+    pre_norm: bool = False
+    norm_after_pooling: bool = False
+    norm_epsilon: float = 1e-6
+    layer_scale: float = 0.0
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    locality_attention: bool = False
+    gelu: str = "exact"
+    swiglu: bool = False
+    head_width: int = 0
     dropout: float = 0.0
     attention_dropout: float = 0.0
     stochastic_depth: float = 0.0
-    norm_epsilon: float = 1e-6
-    gelu: str = "exact"
 
     def __post_init__(self):
         self._set("image_size", as_image_size(self.image_size))
-        for field in ("channels", "patch_size", "width", "depth", "heads", "mlp_width"):
+        self._set("stem_blocks", tuple(self.stem_blocks))
+        for field in _POSITIVE:
             self._set(field, check_integer(field, getattr(self, field), minimum=1))
-        for field in ("num_classes", "head_width"):
+        for field in ("num_classes", "head_width", "registers"):
             self._set(field, check_integer(field, getattr(self, field), minimum=0))
-        for field, choices in (("pooling", POOLINGS), ("positions", POSITIONS), ("gelu", GELUS)):
+        for blocks in self.stem_blocks:
+            check_integer("stem_blocks", blocks, minimum=1)
+        for field, choices in _CHOICES.items():
             check_choice(field, getattr(self, field), choices)
-        check_choice("shifted_patches", self.shifted_patches, (False, True))
         for field in ("dropout", "attention_dropout", "stochastic_depth"):
             rate = getattr(self, field)
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
@@ -114,6 +163,7 @@ class ViTConfig:
                 f"Got norm_epsilon={self.norm_epsilon!r}."
             )
         self._check_divisibility()
+        self._check_tokens()
 
     def _set(self, field, value):
         object.__setattr__(self, field, value)  # the instance is frozen for everybody else
@@ -139,77 +189,83 @@ class ViTConfig:
                 f"Got width={self.width}; try width={max(4, round(self.width / 4) * 4)}."
             )
 
+        whole = self.patch_size % self.stem_stride == 0
+        if not whole or (self.stem == "convolutions" and self.patch_size != self.stem_stride):
+            raise InputError(
+                f"stem={self.stem!r} shrinks the image {self.stem_stride} times, which must fit "
+                f"patch_size. Got patch_size={self.patch_size}; "
+                f"try patch_size={self.stem_stride}."
+            )
+
+    def _check_tokens(self):
+        if self.pooling == "cls" and self.cls_token is False:
+            raise InputError("pooling='cls' reads the [CLS] token. Got cls_token=False.")
+        if self.distilled and (self.pooling != "cls" or self.norm_after_pooling):
+            raise InputError(
+                f"a distilled model reads its normed [CLS] and distillation tokens. "
+                f"Got pooling={self.pooling!r}, norm_after_pooling={self.norm_after_pooling}."
+            )
+
     @property
     def grid(self):
         """Patches down and across, (rows, columns)."""
         height, width = as_image_size(self.image_size)
         return height // self.patch_size, width // self.patch_size
 
+    @property
+    def prefix_tokens(self):
+        """The learned tokens before the patches, in order: {name: how many}."""
+        cls = self.pooling == "cls" if self.cls_token is None else self.cls_token
+        counts = {"cls": int(cls), "dist": int(self.distilled), "registers": self.registers}
+        return {name: count for name, count in counts.items() if count}
 
-def _vit(patch_size, width, depth, heads, mlp_width, **options):
-    return ViTConfig(
-        patch_size=patch_size,
-        width=width,
-        depth=depth,
-        heads=heads,
-        mlp_width=mlp_width,
-        **options,
-    )
+    @property
+    def stem_stride(self):
+        """Pixels between neighbours in what the stem's convolutions leave of the image."""
+        if self.stem == "resnet":
+            return 4 * 2 ** max(0, len(self.stem_blocks) - 1)  # all stages but the first halve it
+        if self.stem == "convolutions":
+            return (2 * convolution_stride(self.stem_kernel)) ** self.stem_layers
+        return 1
+
+    @property
+    def stem_layers(self):
+        """How many of the convolutions of stem "convolutions" make patch_size of one pixel"""
+        layer = 2 * convolution_stride(self.stem_kernel)  # the other half is max-pooling
+        return max(1, round(math.log(self.patch_size, layer)))
 
 
-# Adding a variant: one row here, with its source, and its parameter count in tests/test_config.py.
-VARIANTS = {
-    # arXiv:2010.11929, table 1; Ti and S as in arXiv:2106.10270, table 2.
-    "vit_ti16": _vit(16, 192, 12, 3, 768),
-    "vit_s32": _vit(32, 384, 12, 6, 1536),
-    "vit_s16": _vit(16, 384, 12, 6, 1536),
-    "vit_b32": _vit(32, 768, 12, 12, 3072),
-    "vit_b16": _vit(16, 768, 12, 12, 3072),
-    "vit_l32": _vit(32, 1024, 24, 16, 4096),
-    "vit_l16": _vit(16, 1024, 24, 16, 4096),
-    "vit_h14": _vit(14, 1280, 32, 16, 5120),
-    # S/8 and B/8: the patch-8 models of DINO, arXiv:2104.14294, table 1.
-    "vit_s8": _vit(8, 384, 12, 6, 1536),
-    "vit_b8": _vit(8, 768, 12, 12, 3072),
-    # M, g and G: big_vision's table of sizes (models/vit.py, decode_variant); g and G are
-    # described in arXiv:2106.04560, table 2.
-    "vit_m16": _vit(16, 512, 12, 8, 2048),
-    "vit_g14": _vit(14, 1408, 40, 16, 6144),
-    "vit_gigantic14": _vit(14, 1664, 48, 16, 8192),
-    # arXiv:2305.13035, the shape-optimised model; mlp_width 4304.
-    "vit_so400m14": _vit(14, 1152, 27, 16, 4304),
-    # This project's, for images of 28-64 px: Ti with small patches; mini, half as deep; nano, whose
-    # many short heads and two blocks won on 6,000 images of Fashion-MNIST.
-    "vit_ti2": _vit(2, 192, 12, 3, 768, image_size=32),
-    "vit_ti4": _vit(4, 192, 12, 3, 768, image_size=32),
-    "vit_ti7": _vit(7, 192, 12, 3, 768, image_size=28),
-    "vit_mini4": _vit(4, 192, 6, 3, 768, image_size=32),
-    "vit_mini7": _vit(7, 192, 6, 3, 768, image_size=28),
-    "vit_mini8": _vit(8, 192, 6, 3, 768, image_size=64),
-    "vit_nano7": _vit(7, 128, 2, 16, 256, image_size=28),
+def convolution_stride(kernel):
+    """Stride of CCT's convolutions with a kernel of that many pixels, 1 for 3 and 2 for 7."""
+    return max(1, kernel // 2 - 1)
+
+
+_POSITIVE = (
+    "channels",
+    "patch_size",
+    "width",
+    "depth",
+    "heads",
+    "mlp_width",
+    "stem_width",
+    "stem_kernel",
+)
+_SWITCHES = (
+    "distilled",
+    "prefix_positions",
+    "pre_norm",
+    "norm_after_pooling",
+    "qkv_bias",
+    "qk_norm",
+    "locality_attention",
+    "swiglu",
+)
+_CHOICES: dict[str, tuple] = {
+    "stem": STEMS,
+    "pooling": POOLINGS,
+    "cls_token": (None, False, True),
+    "positions": POSITIONS,
+    "position_resize": POSITION_RESIZES,
+    "gelu": GELUS,
+    **dict.fromkeys(_SWITCHES, (False, True)),
 }
-
-
-def resolve_config(variant, **overrides):
-    """Gives the ViTConfig of a variant's name (or of a ViTConfig) with fields replaced.
-
-    Raises:
-        InputError: unknown variant or field, with the nearest names.
-    """
-    if isinstance(variant, ViTConfig):
-        config = variant
-    elif variant in VARIANTS:
-        config = VARIANTS[variant]
-    else:
-        raise InputError(
-            f"variant must be a row of vit_keras.VARIANTS or a ViTConfig. "
-            f"Got {variant!r}{did_you_mean(variant, VARIANTS)}."
-        )
-    known = [field.name for field in dataclasses.fields(ViTConfig)]
-    for name in overrides:
-        if name not in known:
-            raise InputError(
-                f"a ViTConfig has no field {name!r}{did_you_mean(name, known)}. "
-                f"Its fields: {', '.join(known)}."
-            )
-    return dataclasses.replace(config, **overrides)

@@ -1,131 +1,12 @@
-"""Images -> patches -> tokens -> transformed tokens -> one pooled token: the layers of a ViT."""
+"""Tokens -> transformed tokens: the layers of a ViT between its embedding and its pooling."""
 
 import keras
 from keras import ops
 
-from vit_keras.config import GELUS, POOLINGS, POSITIONS, check_choice, check_integer
+from vit_keras.config import GELUS, check_choice, check_integer
 from vit_keras.errors import InputError
-from vit_keras.positions import sincos2d
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
-
-
-@_register
-class Patches(keras.layers.Layer):
-    """Cuts each image into square patches, row by row, and flattens them.
-
-    (batch, height, width, channels) -> (batch, patches, size * size * channels)
-
-    Args:
-        size: pixels, the side of a patch.
-        shifted: whether a patch also holds what is half a patch away on its four diagonals
-            (shifted patch tokenisation, arXiv:2112.13492, section 3.1), five times the numbers:
-            neighbouring patches overlap, which helps where images are few. Behind the image's
-            border is zero.
-
-    Raises:
-        InputError: when built for images whose sides are unknown or not multiples of size.
-    """
-
-    def __init__(self, size, shifted=False, **kwargs):
-        super().__init__(**kwargs)
-        check_integer("size", size, minimum=1)
-        self.size = size
-        self.shifted = shifted
-
-    def build(self, images_shape):
-        if len(images_shape) != 4 or None in images_shape[1:]:
-            raise InputError(
-                f"Patches needs images of a known size, (batch, height, width, channels). "
-                f"Got shape {tuple(images_shape)}; give keras.Input a full shape."
-            )
-        if any(side % self.size for side in images_shape[1:3]):
-            raise InputError(
-                f"Patches cuts images whose sides are multiples of its size. "
-                f"Got size={self.size} and images of shape {tuple(images_shape)}."
-            )
-
-    def call(self, images):
-        if self.shifted:
-            images = self._with_shifted(images)
-        _, height, width, channels = images.shape
-        rows, columns, size = height // self.size, width // self.size, self.size
-        # Rows join the batch, and a patch's line of pixels its channels, so that the transpose
-        # has four axes: phone runtimes are slow, or silent, about more.
-        x = ops.reshape(images, (-1, size, columns, size * channels))
-        x = ops.transpose(x, (0, 2, 1, 3))  # (batch * rows, columns, size, size * channels)
-        return ops.reshape(x, (-1, rows * columns, size * size * channels))
-
-    def _with_shifted(self, images):
-        """(batch, height, width, channels) -> (batch, height, width, 5 * channels)"""
-        _, height, width, _ = images.shape
-        half = self.size // 2
-        x = ops.pad(images, ((0, 0), (half, half), (half, half), (0, 0)))
-        corners = [(top, left) for top in (0, 2 * half) for left in (0, 2 * half)]
-        shifted = [x[:, top : top + height, left : left + width] for top, left in corners]
-        return ops.concatenate([images, *shifted], axis=-1)
-
-
-@_register
-class PatchEncoder(keras.layers.Layer):
-    """Projects flattened patches to tokens, puts a [CLS] token first, and adds positions.
-
-    (batch, patches, pixels) -> (batch, patches, width), one token more with a [CLS] token.
-    Equation 1 of arXiv:2010.11929.
-
-    Args:
-        width: D, the length of a token.
-        grid: (rows, columns) of patches.
-        cls_token: whether a learned token is put before the patches.
-        positions: "learned", a table with a row for every token, or "sincos2d", which is fixed
-            and leaves the [CLS] token without a position.
-    """
-
-    def __init__(self, width, grid, cls_token=False, positions="learned", **kwargs):
-        super().__init__(**kwargs)
-        check_integer("width", width, minimum=1)
-        check_choice("positions", positions, POSITIONS)
-        if positions == "sincos2d" and width % 4:
-            raise InputError(f"sincos2d positions need a width divisible by 4. Got width={width}.")
-        self.width = width
-        self.grid = tuple(grid)
-        self.cls_token = cls_token
-        self.positions = positions
-        self.projection = keras.layers.Dense(width, name="projection", dtype=self.dtype_policy)
-
-    def build(self, patches_shape):
-        rows, columns = self.grid
-        if patches_shape[1] != rows * columns:
-            raise InputError(
-                f"PatchEncoder was made for a grid of {rows}x{columns} = {rows * columns} "
-                f"patches. Got {patches_shape[1]}, shape {tuple(patches_shape)}."
-            )
-        self.projection.build(patches_shape)
-        if self.cls_token:
-            self.cls = self.add_weight(name="cls", shape=(1, 1, self.width), initializer="zeros")
-        if self.positions == "learned":
-            self.position_table = self.add_weight(
-                name="positions",
-                shape=(1, rows * columns + self.cls_token, self.width),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
-            )
-
-    def call(self, patches):
-        tokens = self.projection(patches)
-        if self.positions == "sincos2d":
-            rows, columns = self.grid
-            tokens = tokens + ops.cast(sincos2d(rows, columns, self.width), tokens.dtype)
-        if self.cls_token:
-            cls = ops.tile(self.cls, (ops.shape(tokens)[0], 1, 1))
-            tokens = ops.concatenate([cls, tokens], axis=1)
-        if self.positions == "learned":
-            tokens = tokens + self.position_table
-        return tokens
-
-    def compute_output_shape(self, patches_shape):
-        # Said, because Keras 3.12 does not find out that the number of tokens is static.
-        rows, columns = self.grid
-        return patches_shape[0], rows * columns + self.cls_token, self.width
 
 
 @_register
@@ -165,45 +46,131 @@ class MultiHeadSelfAttention(keras.layers.Layer):
     Args:
         heads: divides width.
         dropout: fraction of attention weights dropped.
+        qkv_bias: whether queries, keys and values have a bias.
+        qk_norm: whether each head's queries and keys pass a LayerNorm (arXiv:2302.05442).
+        local: locality self-attention (arXiv:2112.13492, section 3.2): a learned temperature for
+            each head, and no token attends to itself.
+        norm_epsilon: added to the variance in the LayerNorms of qk_norm.
     """
 
-    def __init__(self, heads, dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        heads,
+        dropout=0.0,
+        qkv_bias=True,
+        qk_norm=False,
+        local=False,
+        norm_epsilon=1e-6,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         check_integer("heads", heads, minimum=1)
         self.heads = heads
         self.dropout = dropout
+        self.qkv_bias = qkv_bias
+        self.qk_norm = qk_norm
+        self.local = local
+        self.norm_epsilon = norm_epsilon
         self.attention_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, tokens_shape):
         width = tokens_shape[-1]
         if width % self.heads:
             raise InputError(f"heads must divide width. Got heads={self.heads}, width={width}.")
+        head_width, dtype = width // self.heads, self.dtype_policy
         # Drawn as three (width, width) matrices would be, not as one (width, 3 * width).
         initializer = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
         self.qkv = keras.layers.Dense(
-            3 * width, kernel_initializer=initializer, name="qkv", dtype=self.dtype_policy
+            3 * width,
+            use_bias=self.qkv_bias,
+            kernel_initializer=initializer,
+            name="qkv",
+            dtype=dtype,
         )
         self.qkv.build(tokens_shape)
-        self.projection = keras.layers.Dense(width, name="projection", dtype=self.dtype_policy)
+        if self.qk_norm:
+            head_shape = (None, self.heads, tokens_shape[1], head_width)
+            self.query_norm = LayerNorm(self.norm_epsilon, name="query_norm", dtype=dtype)
+            self.key_norm = LayerNorm(self.norm_epsilon, name="key_norm", dtype=dtype)
+            self.query_norm.build(head_shape)
+            self.key_norm.build(head_shape)
+        if self.local:
+            initializer = keras.initializers.Constant(head_width**0.5)
+            self.temperature = self.add_weight(
+                name="temperature", shape=(self.heads, 1, 1), initializer=initializer
+            )
+        self.projection = keras.layers.Dense(width, name="projection", dtype=dtype)
         self.projection.build(tokens_shape)
 
     def call(self, tokens, training=None):
-        width = tokens.shape[-1]
-        query, key, value = ops.split(self.qkv(tokens), 3, axis=-1)  # each (batch, tokens, width)
-        query = self._split_heads(query * (width // self.heads) ** -0.5)
-        key = self._split_heads(key)
-        value = self._split_heads(value)
-        weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
-        weights = self.attention_dropout(weights, training=training)
-        x = ops.matmul(weights, value)  # (batch, heads, tokens, width / heads)
-        x = ops.transpose(x, (0, 2, 1, 3))
-        return self.projection(ops.reshape(x, (-1, ops.shape(tokens)[1], width)))
+        query, key, value = (
+            split_heads(x, self.heads) for x in ops.split(self.qkv(tokens), 3, axis=-1)
+        )  # each (batch, heads, tokens, width / heads)
+        if self.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query = query / self.temperature if self.local else query * query.shape[-1] ** -0.5
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        if self.local:
+            itself = ops.eye(tokens.shape[1], dtype=scores.dtype)
+            scores = scores - 1e4 * itself  # within the range of float16
+        weights = self.attention_dropout(ops.softmax(scores), training=training)
+        return self.projection(join_heads(ops.matmul(weights, value)))
 
-    def _split_heads(self, x):
-        """(batch, tokens, width) -> (batch, heads, tokens, width / heads)"""
-        tokens, width = ops.shape(x)[1], x.shape[-1]
-        x = ops.reshape(x, (-1, tokens, self.heads, width // self.heads))
-        return ops.transpose(x, (0, 2, 1, 3))
+
+def split_heads(x, heads):
+    """(batch, tokens, width) -> (batch, heads, tokens, width / heads)"""
+    tokens, width = ops.shape(x)[1], x.shape[-1]
+    x = ops.reshape(x, (-1, tokens, heads, width // heads))
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def join_heads(x):
+    """(batch, heads, tokens, width / heads) -> (batch, tokens, width)"""
+    heads, tokens, head_width = x.shape[1], ops.shape(x)[2], x.shape[3]
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, tokens, heads * head_width))
+
+
+@_register
+class MLP(keras.layers.Layer):
+    """Two Dense layers with a nonlinearity between them.
+
+    (..., width) -> (..., width). Section 3.1 of arXiv:2010.11929.
+
+    Args:
+        hidden: units between the two.
+        dropout: fraction, after both layers.
+        gelu: "exact", "tanh" or "quick".
+        swiglu: the first layer is twice as wide, and what leaves it is silu of its first half
+            times its second (arXiv:2002.05202).
+    """
+
+    def __init__(self, hidden, dropout=0.0, gelu="exact", swiglu=False, **kwargs):
+        super().__init__(**kwargs)
+        check_integer("mlp_width", hidden, minimum=1)
+        check_choice("gelu", gelu, GELUS)
+        self.hidden = hidden
+        self.dropout = dropout
+        self.gelu = gelu
+        self.swiglu = swiglu
+
+    def build(self, tokens_shape):
+        dtype = self.dtype_policy
+        units = 2 * self.hidden if self.swiglu else self.hidden
+        self.expand = keras.layers.Dense(units, name="expand", dtype=dtype)
+        self.reduce = keras.layers.Dense(tokens_shape[-1], name="reduce", dtype=dtype)
+        self.drop_units = keras.layers.Dropout(self.dropout, dtype=dtype)
+        self.expand.build(tokens_shape)
+        self.reduce.build((*tokens_shape[:-1], self.hidden))
+
+    def call(self, tokens, training=None):
+        x = self.expand(tokens)
+        if self.swiglu:
+            gate, x = ops.split(x, 2, axis=-1)
+            x = ops.silu(gate) * x
+        else:
+            x = gelu(x, self.gelu)
+        x = self.drop_units(x, training=training)
+        return self.drop_units(self.reduce(x), training=training)
 
 
 @_register
@@ -219,8 +186,11 @@ class TransformerBlock(keras.layers.Layer):
         attention_dropout: fraction of attention weights dropped.
         stochastic_depth: fraction of images for which a branch is left out in training; the
             others' branches are scaled up to keep the mean (arXiv:1603.09382).
-        norm_epsilon: added to the variance in both LayerNorms.
-        gelu: "exact" or "tanh".
+        norm_epsilon: added to the variance in every LayerNorm.
+        layer_scale: initial value of a learned factor for each channel of both branches
+            (arXiv:2103.17239); 0 for none.
+        gelu, swiglu: as in `MLP`.
+        qkv_bias, qk_norm, local: as in `MultiHeadSelfAttention`.
     """
 
     def __init__(
@@ -231,66 +201,63 @@ class TransformerBlock(keras.layers.Layer):
         attention_dropout=0.0,
         stochastic_depth=0.0,
         norm_epsilon=1e-6,
+        layer_scale=0.0,
         gelu="exact",
+        swiglu=False,
+        qkv_bias=True,
+        qk_norm=False,
+        local=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_integer("mlp_width", mlp_width, minimum=1)
-        check_choice("gelu", gelu, GELUS)
         self.heads = heads
         self.mlp_width = mlp_width
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.stochastic_depth = stochastic_depth
         self.norm_epsilon = norm_epsilon
+        self.layer_scale = layer_scale
         self.gelu = gelu
+        self.swiglu = swiglu
+        self.qkv_bias = qkv_bias
+        self.qk_norm = qk_norm
+        self.local = local
+        dtype = self.dtype_policy
+        self.norm1 = LayerNorm(norm_epsilon, name="norm1", dtype=dtype)
+        self.attention = MultiHeadSelfAttention(
+            heads,
+            attention_dropout,
+            qkv_bias,
+            qk_norm,
+            local,
+            norm_epsilon,
+            name="attention",
+            dtype=dtype,
+        )
+        self.norm2 = LayerNorm(norm_epsilon, name="norm2", dtype=dtype)
+        self.mlp = MLP(mlp_width, dropout, gelu, swiglu, name="mlp", dtype=dtype)
+        self.drop_units = keras.layers.Dropout(dropout, dtype=dtype)
+        self.drop_branch = keras.layers.Dropout(
+            stochastic_depth, noise_shape=(None, 1, 1), dtype=dtype
+        )
 
     def build(self, tokens_shape):
-        width = tokens_shape[-1]
-        hidden_shape = (*tokens_shape[:-1], self.mlp_width)
-        dtype = self.dtype_policy
-        self.norm1 = LayerNorm(epsilon=self.norm_epsilon, name="norm1", dtype=dtype)
-        self.attention = MultiHeadSelfAttention(
-            self.heads, self.attention_dropout, name="attention", dtype=dtype
-        )
-        self.norm2 = LayerNorm(epsilon=self.norm_epsilon, name="norm2", dtype=dtype)
-        self.mlp_hidden = keras.layers.Dense(self.mlp_width, name="mlp_hidden", dtype=dtype)
-        self.mlp_output = keras.layers.Dense(width, name="mlp_output", dtype=dtype)
-        self.drop_units = keras.layers.Dropout(self.dropout, dtype=dtype)
-        self.drop_branch = keras.layers.Dropout(
-            self.stochastic_depth, noise_shape=(None, 1, 1), dtype=dtype
-        )
-        for layer in (self.norm1, self.attention, self.norm2, self.mlp_hidden):
+        for layer in (self.norm1, self.attention, self.norm2, self.mlp):
             layer.build(tokens_shape)
-        self.mlp_output.build(hidden_shape)
+        if self.layer_scale:
+            shape = (tokens_shape[-1],)
+            initializer = keras.initializers.Constant(self.layer_scale)
+            self.scale1 = self.add_weight(name="scale1", shape=shape, initializer=initializer)
+            self.scale2 = self.add_weight(name="scale2", shape=shape, initializer=initializer)
 
     def call(self, tokens, training=None):
         x = self.attention(self.norm1(tokens), training=training)
         x = self.drop_units(x, training=training)
+        x = x * self.scale1 if self.layer_scale else x
         tokens = tokens + self.drop_branch(x, training=training)
-        x = gelu(self.mlp_hidden(self.norm2(tokens)), self.gelu)
-        x = self.drop_units(x, training=training)
-        x = self.drop_units(self.mlp_output(x), training=training)
+        x = self.mlp(self.norm2(tokens), training=training)
+        x = x * self.scale2 if self.layer_scale else x
         return tokens + self.drop_branch(x, training=training)
-
-
-@_register
-class Pool(keras.layers.Layer):
-    """Reduces the tokens of an image to one.
-
-    (batch, tokens, width) -> (batch, width)
-
-    Args:
-        kind: "cls", the first token, or "mean", the average of all.
-    """
-
-    def __init__(self, kind, **kwargs):
-        super().__init__(**kwargs)
-        check_choice("kind", kind, POOLINGS)
-        self.kind = kind
-
-    def call(self, tokens):
-        return tokens[:, 0] if self.kind == "cls" else ops.mean(tokens, axis=1)
 
 
 def gelu(x, form):
@@ -298,9 +265,12 @@ def gelu(x, form):
 
     Args:
         x: any shape.
-        form: "exact", or "tanh" for the approximation of section 2 of that paper.
+        form: "exact", or one of the two approximations of section 2 of that paper, "tanh" or
+            "quick", x * sigmoid(1.702 x).
     """
     if form == "tanh":
         return keras.activations.gelu(x, approximate=True)
+    if form == "quick":
+        return x * ops.sigmoid(1.702 * x)
     # Not keras.activations.gelu: it lowers to Erfc, which ONNX does not have.
     return 0.5 * x * (1.0 + ops.erf(x * 2.0**-0.5))

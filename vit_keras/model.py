@@ -4,10 +4,14 @@ import dataclasses
 
 import keras
 
-from vit_keras.config import ViTConfig, resolve_config
+from vit_keras.config import ViTConfig
+from vit_keras.embedding import PatchEncoder, Patches
 from vit_keras.errors import InputError
-from vit_keras.layers import LayerNorm, PatchEncoder, Patches, Pool, TransformerBlock
+from vit_keras.layers import LayerNorm, TransformerBlock
+from vit_keras.pooling import AttentionPool, Pool, SequencePool
 from vit_keras.preprocessing import Preprocessing
+from vit_keras.stems import ConvolutionStem, ResNetStem
+from vit_keras.variants import resolve_config
 
 
 @keras.saving.register_keras_serializable(package="vit_keras")
@@ -68,7 +72,7 @@ def build_vit(
     images = keras.Input((*config.image_size, config.channels), name="images")
     return ViT(
         images,
-        _logits(config, images),
+        _output(config, images),
         name=name or (variant if isinstance(variant, str) else "vit"),
         config=dataclasses.asdict(config),
         preprocessing=dataclasses.asdict(preprocessing),
@@ -105,39 +109,101 @@ def load_model(path) -> ViT:
     return model
 
 
-def _logits(config, images):
-    x = Patches(config.patch_size, config.shifted_patches, name="patches")(images)
-    if config.shifted_patches:
-        x = LayerNorm(epsilon=config.norm_epsilon, name="patch_norm")(x)
+def _output(config, images):
+    """Images -> the one output of the model: logits, or the pooled token."""
+    tokens = transform(config, embed(config, images))
+    if not config.norm_after_pooling:
+        tokens = norm(config, "norm")(tokens)
+    outputs = [
+        _head(config, _pool(config, name)(tokens), name.removeprefix("pool"))
+        for name in (("pool", "pool_dist") if config.distilled else ("pool",))
+    ]
+    # DeiT, section 4: at inference the mean of what both heads say.
+    return keras.layers.Average(name="logits")(outputs) if config.distilled else outputs[0]
+
+
+def embed(config, images, masked=None):
+    """Images (and which of their patches to hide) -> the tokens that enter the first block."""
+    patch_size, x = config.patch_size, images
+    if config.stem == "resnet":
+        x = ResNetStem(config.stem_width, config.stem_blocks, name="stem")(x)
+        patch_size //= config.stem_stride
+    if config.stem == "convolutions":
+        layers = config.stem_layers
+        x = ConvolutionStem(
+            config.width, layers, config.stem_kernel, config.stem_width, name="stem"
+        )(x)
+    else:
+        x = Patches(patch_size, config.stem == "shifted_patches", name="patches")(x)
+    if config.stem == "shifted_patches":
+        x = norm(config, "patch_norm")(x)
+    prefix = config.prefix_tokens
     x = PatchEncoder(
         config.width,
         config.grid,
-        cls_token=config.pooling == "cls",
+        cls_token="cls" in prefix,
+        dist_token="dist" in prefix,
+        registers=config.registers,
         positions=config.positions,
+        prefix_positions=config.prefix_positions,
+        projected=config.stem != "convolutions",
+        use_bias=not config.pre_norm,
+        mask_token=masked is not None,
         name="patch_encoder",
-    )(x)
+    )(x if masked is None else [x, masked])
     x = keras.layers.Dropout(config.dropout, name="dropout")(x)
+    return norm(config, "pre_norm")(x) if config.pre_norm else x
+
+
+def transform(config, tokens, prefix="block"):
+    """Tokens -> tokens behind the last block, not normed"""
     for index in range(config.depth):
-        x = TransformerBlock(
+        tokens = TransformerBlock(
             config.heads,
             config.mlp_width,
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
             stochastic_depth=config.stochastic_depth * index / max(1, config.depth - 1),
             norm_epsilon=config.norm_epsilon,
+            layer_scale=config.layer_scale,
             gelu=config.gelu,
-            name=f"block_{index}",
-        )(x)
-    x = LayerNorm(epsilon=config.norm_epsilon, name="norm")(x)
-    x = Pool(config.pooling, name="pool")(x)
+            swiglu=config.swiglu,
+            qkv_bias=config.qkv_bias,
+            qk_norm=config.qk_norm,
+            local=config.locality_attention,
+            name=f"{prefix}_{index}",
+        )(tokens)
+    return tokens
+
+
+def norm(config, name):
+    """The config's LayerNorm"""
+    return LayerNorm(config.norm_epsilon, name=name)
+
+
+def _pool(config, name):
+    if config.pooling == "map":
+        return AttentionPool(
+            config.heads, config.mlp_width, config.norm_epsilon, config.gelu, name=name
+        )
+    if config.pooling == "sequence":
+        return SequencePool(name=name)
+    kind = "dist" if name == "pool_dist" else config.pooling
+    return Pool(kind, sum(config.prefix_tokens.values()), name=name)
+
+
+def _head(config, x, suffix):
+    """Pooled token -> logits, or the pooled token where there are no classes"""
+    if config.norm_after_pooling:
+        x = norm(config, "norm")(x)
     if config.head_width:
-        x = keras.layers.Dense(config.head_width, activation="tanh", name="pre_logits")(x)
+        x = keras.layers.Dense(config.head_width, activation="tanh", name=f"pre_logits{suffix}")(x)
     if not config.num_classes:
         return x
     # float32 also under mixed precision: the loss needs the digits.
     initializer = keras.initializers.TruncatedNormal(stddev=0.02)
     return keras.layers.Dense(
-        config.num_classes, kernel_initializer=initializer, name="head", dtype="float32"
+        config.num_classes, kernel_initializer=initializer, name=f"head{suffix}", dtype="float32"
     )(x)
 
 

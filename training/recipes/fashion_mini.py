@@ -17,7 +17,7 @@ RECIPE = Recipe(
     variant="vit_nano7",
     image_size=28,  # pixels
     channels=1,
-    model={"pooling": "mean", "positions": "sincos2d", "shifted_patches": True},
+    model={"pooling": "mean", "positions": "sincos2d", "stem": "shifted_patches"},
     mean=(0.286,),  # of the training images
     std=(0.353,),
     augment=(flip, partial(cutmix, probability=0.7)),

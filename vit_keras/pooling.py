@@ -1,0 +1,98 @@
+"""Transformed tokens -> one pooled token for each image."""
+
+import keras
+from keras import ops
+
+from vit_keras.config import check_choice
+from vit_keras.layers import MLP, LayerNorm, join_heads, split_heads
+
+_register = keras.saving.register_keras_serializable(package="vit_keras")
+
+KINDS = ("cls", "dist", "mean")
+
+
+@_register
+class Pool(keras.layers.Layer):
+    """Picks one token of an image, or averages its patches.
+
+    (batch, tokens, width) -> (batch, width)
+
+    Args:
+        kind: "cls", the first token; "dist", the second; "mean", the average of the patch tokens.
+        prefix: how many tokens stand before the patches.
+    """
+
+    def __init__(self, kind, prefix=0, **kwargs):
+        super().__init__(**kwargs)
+        check_choice("kind", kind, KINDS)
+        self.kind = kind
+        self.prefix = prefix
+
+    def call(self, tokens):
+        if self.kind == "mean":
+            return ops.mean(tokens[:, self.prefix :], axis=1)
+        return tokens[:, KINDS.index(self.kind)]
+
+
+@_register
+class AttentionPool(keras.layers.Layer):
+    """A learned probe attends to all tokens, and an MLP follows: the "MAP" head.
+
+    (batch, tokens, width) -> (batch, width). arXiv:2106.04560, section 3.2, and big_vision's
+    MAPHead: there is no LayerNorm before the attention, and the probe is no part of a residual.
+
+    Args:
+        heads: attention heads; divides width.
+        mlp_width: hidden units of the MLP.
+        norm_epsilon: added to the variance in the MLP's LayerNorm.
+        gelu: "exact", "tanh" or "quick".
+    """
+
+    def __init__(self, heads, mlp_width, norm_epsilon=1e-6, gelu="exact", **kwargs):
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.mlp_width = mlp_width
+        self.norm_epsilon = norm_epsilon
+        self.gelu = gelu
+
+    def build(self, tokens_shape):
+        width, dtype = tokens_shape[-1], self.dtype_policy
+        pooled_shape = (None, 1, width)
+        self.probe = self.add_weight(
+            name="probe", shape=(1, 1, width), initializer="glorot_uniform"
+        )
+        self.query = keras.layers.Dense(width, name="query", dtype=dtype)
+        self.key_value = keras.layers.Dense(2 * width, name="key_value", dtype=dtype)
+        self.projection = keras.layers.Dense(width, name="projection", dtype=dtype)
+        self.norm = LayerNorm(self.norm_epsilon, name="norm", dtype=dtype)
+        self.mlp = MLP(self.mlp_width, gelu=self.gelu, name="mlp", dtype=dtype)
+        self.key_value.build(tokens_shape)
+        for layer in (self.query, self.projection, self.norm, self.mlp):
+            layer.build(pooled_shape)
+
+    def call(self, tokens):
+        query = split_heads(self.query(self.probe), self.heads)  # (1, heads, 1, width / heads)
+        query = query * query.shape[-1] ** -0.5
+        key, value = (
+            split_heads(x, self.heads) for x in ops.split(self.key_value(tokens), 2, axis=-1)
+        )
+        weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
+        x = self.projection(join_heads(ops.matmul(weights, value)))
+        x = x + self.mlp(self.norm(x))
+        return x[:, 0]
+
+
+@_register
+class SequencePool(keras.layers.Layer):
+    """A mean of all tokens, weighted by how much each matters, which is learned.
+
+    (batch, tokens, width) -> (batch, width). CCT, arXiv:2104.05704, section 3.2.
+    """
+
+    def build(self, tokens_shape):
+        self.importance = keras.layers.Dense(1, name="importance", dtype=self.dtype_policy)
+        self.importance.build(tokens_shape)
+
+    def call(self, tokens):
+        weights = ops.softmax(self.importance(tokens), axis=1)  # (batch, tokens, 1)
+        return ops.sum(weights * tokens, axis=1)
