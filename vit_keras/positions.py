@@ -62,9 +62,7 @@ def resize_patches(kernel, size, how):
     """
     if kernel.shape[0] == kernel.shape[1] == size:
         return kernel
-    down, across = (
-        np.linalg.pinv(resize_matrix(old, size, how).T) for old in kernel.shape[:2]
-    )
+    down, across = (np.linalg.pinv(resize_matrix(old, size, how).T) for old in kernel.shape[:2])
     return np.einsum("ry,cx,yxio->rcio", down, across, kernel, optimize=True).astype("float32")
 
 

@@ -1,0 +1,148 @@
+"""Path of a weights file or folder -> Checkpoint: named arrays, and the settings beside them."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from vit_keras.errors import InputError
+
+_IN_FOLDERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What stands in a file of somebody else's weights.
+
+    Attributes:
+        path: of the file.
+        arrays: {name: float32 array}, as named in the file.
+        config: contents of config.json beside it, or {}.
+        preprocessor: contents of preprocessor_config.json beside it, or {}.
+        pickled: whether the file was torch's.
+    """
+
+    path: pathlib.Path
+    arrays: dict[str, np.ndarray]
+    config: dict = dataclasses.field(default_factory=dict)
+    preprocessor: dict = dataclasses.field(default_factory=dict)
+    pickled: bool = False
+
+
+def read_checkpoint(path) -> Checkpoint:
+    """Reads .npz, .safetensors (also in several files with an index) or torch's .pth, .pt, .bin.
+
+    Raises:
+        InputError: nothing there, another kind of file, a broken or truncated one, or values that
+            are not finite; the message names the file.
+    """
+    path = _file_of(pathlib.Path(path))
+    readers = {
+        ".npz": _read_npz,
+        ".safetensors": _read_safetensors,
+        ".json": _read_index,
+        **dict.fromkeys((".pth", ".pt", ".bin"), _read_torch),
+    }
+    if path.suffix not in readers:
+        raise InputError(
+            f"weights come as {', '.join(readers)} or .keras files. Got {path}; rename it if it "
+            f"is one of these."
+        )
+    try:
+        arrays = readers[path.suffix](path)
+    except InputError:
+        raise
+    except Exception as error:  # a broken file can fail in any of its layers
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read as {path.suffix} weights: {reason}. Is it whole? Fetch it again."
+        ) from error
+    arrays = {name: _as_float32(array) for name, array in arrays.items()}
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise InputError(
+            f"{path} holds NaN or infinite numbers in {shortened(broken)}; it cannot be used."
+        )
+    return Checkpoint(
+        path,
+        arrays,
+        config=_read_json(path.with_name("config.json")),
+        preprocessor=_read_json(path.with_name("preprocessor_config.json")),
+        pickled=readers[path.suffix] is _read_torch,
+    )
+
+
+def shortened(names, limit=6):
+    """'a, b, c and 10 more'"""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _file_of(path):
+    if path.is_dir():
+        for name in _IN_FOLDERS:
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"the folder {path} holds none of {', '.join(_IN_FOLDERS)}.")
+    if not path.is_file():
+        raise InputError(f"there is no weights file {path}.")
+    return path
+
+
+def _read_npz(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _read_safetensors(path):
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _read_index(path):
+    """model.safetensors.index.json, which says which file holds which array"""
+    arrays = {}
+    for name in sorted(set(_read_json(path)["weight_map"].values())):
+        arrays.update(_read_safetensors(path.with_name(name)))
+    return arrays
+
+
+def _read_torch(path):
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            f"{path} is a file of PyTorch, which is needed to read it: pip install torch. Many such "
+            f"checkpoints are on the Hugging Face hub as safetensors files, which need nothing more."
+        ) from None
+    # What the authors of MAE saved beside the weights: the command's arguments.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("model", "state_dict", "model_state_dict"):
+        contents = contents.get(key, contents)
+    return {
+        name: tensor.float().numpy()
+        for name, tensor in contents.items()
+        if isinstance(tensor, torch.Tensor)
+    }
+
+
+def _read_json(path):
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}.") from error
+
+
+def _as_float32(array):
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:
+        # bfloat16, as NumPy writes it: the upper half of a float32.
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(array, dtype=np.float32)

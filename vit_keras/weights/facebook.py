@@ -1,0 +1,73 @@
+"""Facebook's .pth files: DeiT, DeiT III, DINOv2 and MAE, with its decoder or without."""
+
+import re
+
+import numpy as np
+
+from vit_keras.weights import timm
+from vit_keras.weights.checkpoint import Checkpoint
+from vit_keras.weights.family import IMAGENET, Family, Prepared
+from vit_keras.weights.names import TOKEN, Row, torch_linear, torch_norm
+
+ROWS = (
+    *timm.ROWS,
+    Row("decoder_mask_token", "fill_in/mask", TOKEN),
+    Row("decoder_pos_embed", "fill_in/positions", TOKEN),
+    *torch_linear("decoder_embed", "decoder_embed"),
+    *timm.torch_blocks("decoder_blocks.{}", "decoder_block_{}"),
+    *torch_norm("decoder_norm", "decoder_norm"),
+    *torch_linear("decoder_pred", "decoder_prediction"),
+)
+
+_RENAMES = (
+    (r"\.gamma_([12])$", r".ls\1.gamma"),  # DeiT III
+    (r"\.mlp\.w12\.", ".mlp.fc1."),  # DINOv2's g/14
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+    (r"^register_tokens$", "reg_token"),
+)
+
+
+def _prepare(checkpoint: Checkpoint) -> Prepared:
+    arrays = {}
+    for name, array in timm.without_prefix(checkpoint.arrays, timm.PATCH).items():
+        for pattern, replacement in _RENAMES:
+            name = re.sub(pattern, replacement, name)
+        arrays[name] = array
+    left_out = {}
+    if "decoder_embed.weight" in arrays:
+        arrays["decoder_mask_token"] = arrays.pop("mask_token")
+    elif "mask_token" in arrays:
+        left_out["mask_token"] = "is of use in pre-training alone"
+        del arrays["mask_token"]
+    if "reg_token" in arrays and "cls_token" in arrays:
+        fold_cls_position(arrays, "cls_token", "pos_embed")
+    config = {**timm.settings_of_names(arrays), "norm_epsilon": 1e-6, "gelu": "exact"}
+    preprocessing = {**IMAGENET, "crop": 0.875, "interpolation": "bicubic"}
+    return Prepared(arrays, config, preprocessing, left_out=left_out)
+
+
+def fold_cls_position(arrays, cls, positions):
+    """Adds the [CLS] token's position to the token: DINOv2 has none for the registers."""
+    table = arrays[positions].reshape(1, -1, arrays[positions].shape[-1])
+    arrays[cls] = np.reshape(arrays[cls], (1, 1, -1)) + table[:, :1]
+    arrays[positions] = table[:, 1:]
+
+
+def _recognises(checkpoint):
+    facebooks = checkpoint.pickled or any(
+        re.search(r"\.gamma_[12]$|^decoder_embed\.|^register_tokens$", name)
+        for name in checkpoint.arrays
+    )
+    return (
+        facebooks and "architecture" not in checkpoint.config and (timm.TIMM.recognises(checkpoint))
+    )
+
+
+FACEBOOK = Family(
+    name="facebook",
+    rows=ROWS,
+    recognises=_recognises,
+    prepare=_prepare,
+    position_resize="bicubic",
+    patch_resize="bicubic_antialias",
+)

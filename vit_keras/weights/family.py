@@ -1,0 +1,56 @@
+"""What a family of checkpoints is: how to recognise, read and write it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from vit_keras.weights.checkpoint import Checkpoint
+from vit_keras.weights.names import Row
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A checkpoint whose names are those of its family's rows.
+
+    Attributes:
+        arrays: {their name: array}
+        config: what the checkpoint tells about fields of ViTConfig beyond the arrays' shapes.
+        decoder: the same about fields of DecoderConfig.
+        preprocessing: keyword arguments of Preprocessing but for image_size.
+        class_names: of the head, or ().
+        left_out: {name: why}, arrays that are no part of a ViT.
+        assumed: sentences about what the checkpoint does not tell.
+    """
+
+    arrays: dict[str, np.ndarray]
+    config: dict
+    preprocessing: dict
+    decoder: dict = dataclasses.field(default_factory=dict)
+    class_names: tuple = ()
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    assumed: tuple = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One row of FAMILIES.
+
+    Attributes:
+        name: what reports call it.
+        rows: the name table.
+        recognises: whether a checkpoint is of this family.
+        prepare: Checkpoint -> Prepared.
+        position_resize: how its own code resizes learned positions, a key of positions.RESIZES.
+        patch_resize: how its own code resamples patch kernels.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    recognises: Callable[[Checkpoint], bool]
+    prepare: Callable[[Checkpoint], Prepared]
+    position_resize: str
+    patch_resize: str

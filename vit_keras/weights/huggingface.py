@@ -1,0 +1,184 @@
+"""Hugging Face's folders and files: ViT, DeiT, ViTMAE, masked image modelling, DINOv2."""
+
+import re
+
+from vit_keras.weights import timm
+from vit_keras.weights.checkpoint import Checkpoint
+from vit_keras.weights.facebook import fold_cls_position
+from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared
+from vit_keras.weights.names import (
+    CONV,
+    PATCH_KERNEL,
+    POSITIONS,
+    SAME,
+    SHUFFLED_BIAS,
+    SHUFFLED_KERNEL,
+    TOKEN,
+    Row,
+    torch_linear,
+    torch_norm,
+)
+
+
+def _blocks(theirs, ours):
+    attention = f"{theirs}.attention.attention"
+    return (
+        *torch_norm(f"{theirs}.layernorm_before", f"{ours}/norm1"),
+        *torch_linear(f"{attention}.query", f"{ours}/attention/qkv", 0, 3),
+        *torch_linear(f"{attention}.key", f"{ours}/attention/qkv", 1, 3),
+        *torch_linear(f"{attention}.value", f"{ours}/attention/qkv", 2, 3),
+        *torch_linear(f"{theirs}.attention.output.dense", f"{ours}/attention/projection"),
+        Row(f"{theirs}.layer_scale1.lambda1", f"{ours}/scale1", SAME),
+        *torch_norm(f"{theirs}.layernorm_after", f"{ours}/norm2"),
+        *torch_linear(f"{theirs}.intermediate.dense", f"{ours}/mlp/expand"),
+        *torch_linear(f"{theirs}.output.dense", f"{ours}/mlp/reduce"),
+        Row(f"{theirs}.layer_scale2.lambda1", f"{ours}/scale2", SAME),
+    )
+
+
+# Without the model's prefix ("vit.", "deit.", "dinov2.") and with the names of files on the hub.
+ROWS = (
+    Row("embeddings.cls_token", "patch_encoder/cls", TOKEN),
+    Row("embeddings.distillation_token", "patch_encoder/dist", TOKEN),
+    Row("embeddings.register_tokens", "patch_encoder/registers", TOKEN),
+    Row("embeddings.mask_token", "patch_encoder/mask", TOKEN),
+    Row("embeddings.position_embeddings", POSITIONS, TOKEN),
+    Row("embeddings.patch_embeddings.projection.weight", PATCH_KERNEL, CONV),
+    Row("embeddings.patch_embeddings.projection.bias", "patch_encoder/projection/bias", SAME),
+    *_blocks("encoder.layer.{}", "block_{}"),
+    *torch_norm("layernorm", "norm"),
+    *torch_linear("pooler.dense", "pre_logits"),
+    *torch_linear("classifier", "head"),
+    *torch_linear("cls_classifier", "head"),
+    *torch_linear("distillation_classifier", "head_dist"),
+    # ViTMAE's decoder.
+    Row("decoder.mask_token", "fill_in/mask", TOKEN),
+    Row("decoder.decoder_pos_embed", "fill_in/positions", TOKEN),
+    *torch_linear("decoder.decoder_embed", "decoder_embed"),
+    *_blocks("decoder.decoder_layers.{}", "decoder_block_{}"),
+    *torch_norm("decoder.decoder_norm", "decoder_norm"),
+    *torch_linear("decoder.decoder_pred", "decoder_prediction"),
+    # ViTForMaskedImageModeling's.
+    Row("decoder.0.weight", "reconstruction/kernel", SHUFFLED_KERNEL),
+    Row("decoder.0.bias", "reconstruction/bias", SHUFFLED_BIAS),
+)
+
+_PATCH = "embeddings.patch_embeddings.projection.weight"
+# Names since transformers 5, and DINOv2's -> those above.
+_RENAMES = (
+    (r"^layers\.(\d+)\.", r"encoder.layer.\1."),
+    (r"^decoder\.(layers|decoder_encoder\.layer)\.(\d+)\.", r"decoder.decoder_layers.\2."),
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.(fc1|weights_in)\.", ".intermediate.dense."),
+    (r"\.mlp\.(fc2|weights_out)\.", ".output.dense."),
+    (r"(layer\.\d+\.)norm1\.", r"\1layernorm_before."),
+    (r"(layer\.\d+\.)norm2\.", r"\1layernorm_after."),
+    (r"(layer_scale[12])\.scale$", r"\1.lambda1"),
+)
+_GELUS = {
+    "gelu": "exact",
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "quick_gelu": "quick",
+}
+_BICUBIC = 3  # PIL.Image.Resampling
+
+
+def _prepare(checkpoint: Checkpoint) -> Prepared:
+    theirs = checkpoint.config
+    arrays = {}
+    for name, array in timm.without_prefix(checkpoint.arrays, _PATCH).items():
+        for pattern, replacement in _RENAMES:
+            name = re.sub(pattern, replacement, name)
+        arrays[name] = array
+    left_out = {}
+    if "embeddings.mask_token" in arrays and "decoder.0.weight" not in arrays:
+        left_out["embeddings.mask_token"] = "is of use in pre-training alone"
+        del arrays["embeddings.mask_token"]
+    if "embeddings.register_tokens" in arrays:
+        fold_cls_position(arrays, "embeddings.cls_token", "embeddings.position_embeddings")
+    assumed = []
+    dino = "encoder.layer.0.layer_scale1.lambda1" in arrays
+    if not theirs:
+        assumed.append(
+            f"norm_epsilon={1e-6 if dino else 1e-12}, gelu='exact', as usual for such models; "
+            f"config.json would tell"
+        )
+    activation = theirs.get("hidden_act", "gelu")
+    config = {
+        "norm_epsilon": float(theirs.get("layer_norm_eps", 1e-6 if dino else 1e-12)),
+        "gelu": _GELUS.get(activation, activation),
+        "swiglu": _is_swiglu(arrays),
+    }
+    for ours, name in (("heads", "num_attention_heads"), ("image_size", "image_size")):
+        if name in theirs:
+            config[ours] = theirs[name]
+    if "embeddings.distillation_token" in arrays and "distillation_classifier.weight" not in arrays:
+        # DeiTForImageClassification reads the [CLS] token alone: the other is a register to it.
+        arrays["embeddings.register_tokens"] = arrays.pop("embeddings.distillation_token")
+    decoder = {
+        ours: theirs[name]
+        for ours, name in (("heads", "decoder_num_attention_heads"), ("mask_ratio", "mask_ratio"))
+        if name in theirs
+    }
+    names = [name for _, name in sorted((int(k), v) for k, v in theirs.get("id2label", {}).items())]
+    if names == [f"LABEL_{number}" for number in range(len(names))]:
+        names = []
+    preprocessing = _preprocessing(checkpoint)
+    if not checkpoint.preprocessor:
+        assumed.append(
+            f"mean={preprocessing['mean']}, std={preprocessing['std']}, as usual for such models; "
+            f"preprocessor_config.json would tell"
+        )
+    return Prepared(
+        arrays,
+        config,
+        preprocessing,
+        decoder,
+        tuple(names),
+        left_out,
+        tuple(assumed),
+    )
+
+
+def _is_swiglu(arrays):
+    first = arrays.get("encoder.layer.0.intermediate.dense.weight")
+    second = arrays.get("encoder.layer.0.output.dense.weight")
+    return first is not None and second is not None and len(first) == 2 * second.shape[1]
+
+
+def _preprocessing(checkpoint):
+    """preprocessor_config.json, or what the model type's authors use -> keyword arguments"""
+    theirs = checkpoint.preprocessor
+    usual = HALF if checkpoint.config.get("model_type", "vit") == "vit" else IMAGENET
+    preprocessing = {
+        "mean": tuple(theirs.get("image_mean", usual["mean"])),
+        "std": tuple(theirs.get("image_std", usual["std"])),
+        "interpolation": "bicubic" if theirs.get("resample", 2) == _BICUBIC else "bilinear",
+        "resize": "squash",
+    }
+    if not theirs.get("do_normalize", True):
+        preprocessing.update(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    resized, cropped = _shorter_side(theirs.get("size")), _shorter_side(theirs.get("crop_size"))
+    if theirs.get("do_center_crop") and resized and cropped:
+        preprocessing.update(resize="crop", crop=min(1.0, cropped / resized))
+    return preprocessing
+
+
+def _shorter_side(size):
+    if isinstance(size, dict):
+        return size.get("shortest_edge") or min(size.get("height", 0), size.get("width", 0))
+    return size
+
+
+HUGGINGFACE = Family(
+    name="huggingface",
+    rows=ROWS,
+    recognises=lambda checkpoint: any(name.endswith(_PATCH) for name in checkpoint.arrays),
+    prepare=_prepare,
+    position_resize="bicubic",
+    patch_resize="bicubic_antialias",
+)

@@ -1,0 +1,169 @@
+"""Arrays under our names, and what their family tells -> ViTConfig."""
+
+import math
+import re
+
+from vit_keras.config import ViTConfig, as_image_size
+from vit_keras.errors import InputError
+from vit_keras.masked import DecoderConfig
+from vit_keras.variants import VARIANTS
+from vit_keras.weights.names import PATCH_KERNEL, POSITIONS
+
+
+def infer_config(ours, known, image_size=None):
+    """The config of the model that the arrays were trained in, and what had to be assumed.
+
+    Args:
+        ours: {our path: array}.
+        known: fields of ViTConfig that the checkpoint's family or the caller tells.
+        image_size: pixels the caller wants, which tells the grid where it cannot be known
+            otherwise: a grid that is not square, or fixed positions.
+
+    Returns:
+        ViTConfig at the checkpoint's own image size, tuple of sentences.
+
+    Raises:
+        InputError: for what neither shapes nor settings tell, with the argument to pass.
+    """
+    patch_side, _, features, width = ours[PATCH_KERNEL].shape
+    assumed = []
+    fields = {
+        **_stem(ours, patch_side, features),
+        "width": width,
+        "depth": _count(ours, r"block_(\d+)/"),
+        "mlp_width": len(ours["block_0/mlp/reduce/kernel"]),
+        "num_classes": _units(ours, "head"),
+        "head_width": _units(ours, "pre_logits"),
+        "distilled": "head_dist/kernel" in ours,
+        "registers": ours["patch_encoder/registers"].shape[1]
+        if "patch_encoder/registers" in ours
+        else 0,
+        "positions": "learned" if POSITIONS in ours else "sincos2d",
+        "pre_norm": "pre_norm/gamma" in ours,
+        "layer_scale": 1e-5 if "block_0/scale1" in ours else 0.0,
+        "qkv_bias": "block_0/attention/qkv/bias" in ours,
+        "qk_norm": "block_0/attention/query_norm/gamma" in ours,
+    }
+    cls_token = "patch_encoder/cls" in ours
+    if "pool/probe" in ours:
+        fields.update(pooling="map", cls_token=cls_token)
+    elif not cls_token:
+        fields["pooling"] = "mean"
+    fields.update(known)
+    if fields.get("pooling") == "mean":
+        fields["cls_token"] = cls_token
+    if "heads" not in fields:
+        fields["heads"] = usual_heads(width)
+        if width not in _HEADS:
+            assumed.append(f"heads={fields['heads']}; pass heads=N if it has another number")
+    patch_size = known.get("patch_size", fields["patch_size"])
+    fields["patch_size"] = fields["patch_size"] if POSITIONS in ours else patch_size
+    prefix = cls_token + ("patch_encoder/dist" in ours) + fields["registers"]
+    rows = ours[POSITIONS].shape[1] if POSITIONS in ours else None
+    own, wanted = (
+        size and tuple(side // patch_size for side in as_image_size(size))
+        for size in (known.get("image_size"), image_size)
+    )
+    scaled = bool(fields["layer_scale"])
+    grid, fields["prefix_positions"] = _grid(rows, prefix, fields["registers"], scaled, own, wanted)
+    fields["image_size"] = tuple(side * fields["patch_size"] for side in grid)
+    return ViTConfig(**fields), tuple(assumed)
+
+
+def infer_decoder(ours, known):
+    """The DecoderConfig of a masked autoencoder, and what had to be assumed"""
+    width = ours["decoder_embed/kernel"].shape[1]
+    # The paper's: 16 heads at width 512.
+    fields = {"heads": 16 if width == 512 else usual_heads(width), **known}
+    assumed = [] if "heads" in known else [f"{fields['heads']} heads in the decoder"]
+    return DecoderConfig(
+        width=width,
+        depth=_count(ours, r"decoder_block_(\d+)/"),
+        mlp_width=len(ours["decoder_block_0/mlp/reduce/kernel"]),
+        **fields,
+    ), tuple(assumed)
+
+
+_HEADS = {
+    config.width: config.heads
+    for name, config in VARIANTS.items()
+    if name.startswith(("vit_ti16", "vit_s16", "vit_m16", "vit_b16", "vit_l16", "vit_h14", "vit_g"))
+    or name in ("vit_so400m14", "dinov2_g14")
+}
+
+
+def usual_heads(width):
+    """The heads of published models of that width; otherwise heads of 64, or fewer if narrow.
+
+    Raises:
+        InputError: where no such number divides the width.
+    """
+    if width in _HEADS:
+        return _HEADS[width]
+    for head_width in (64, 32, 16, 8, 4):
+        if width % head_width == 0 and width > head_width:
+            return width // head_width
+    raise InputError(f"the checkpoint does not tell its attention heads; pass heads=N for {width}.")
+
+
+def _stem(ours, patch_side, features):
+    if "stem/conv_root/kernel" not in ours:
+        return {"patch_size": patch_side, "channels": features}
+    stages = _count(ours, r"stem/block(\d+)_", first=1)
+    blocks = tuple(
+        _count(ours, rf"stem/block{stage}_unit(\d+)/", first=1) for stage in range(1, stages + 1)
+    )
+    channels, width = ours["stem/conv_root/kernel"].shape[2:]
+    stride = 4 * 2 ** max(0, stages - 1)
+    return {
+        "stem": "resnet",
+        "stem_width": width,
+        "stem_blocks": blocks,
+        "patch_size": patch_side * stride,
+        "channels": channels,
+    }
+
+
+def _count(ours, pattern, first=0):
+    """How many of the numbered layers there are"""
+    numbers = {int(match[1]) for name in ours if (match := re.match(pattern, name))}
+    return max(numbers, default=first - 1) + 1 - first
+
+
+def _units(ours, name):
+    kernel = ours.get(f"{name}/kernel")
+    return 0 if kernel is None else kernel.shape[1]
+
+
+def _grid(rows, prefix, registers, scaled, own, wanted):
+    """The grid of patches, and whether the table of positions has rows for the prefix.
+
+    Args:
+        rows: of the table; None for fixed positions.
+        prefix: tokens before the patches, of which `registers` are registers.
+        scaled: whether the model has layer scale.
+        own: the grid the checkpoint or the caller says it was made for, or None.
+        wanted: the grid the caller wants, or None.
+    """
+    if rows is None:
+        if own or wanted:
+            return own or wanted, True
+        raise InputError(
+            "the checkpoint has fixed positions and does not tell the size of its images; pass "
+            "image_size=PIXELS or (height, width)."
+        )
+    usual, other = (rows - prefix, True), (rows, not prefix)
+    if registers:  # published models with registers have positions for the patches alone
+        usual, other = other, usual
+    square = {count: (math.isqrt(count),) * 2 for count, _ in (usual, other) if count > 0}
+    candidates = [(own, usual), (own, other), (square.get(usual[0]), usual)]
+    if scaled:  # DeiT III has no positions for its [CLS] token, DINOv2 has one
+        candidates.append((square.get(other[0]), other))
+    candidates += [(wanted, usual), (wanted, other)]
+    for grid, (patches, prefixed) in candidates:
+        if grid and grid[0] * grid[1] == patches:
+            return grid, prefixed
+    raise InputError(
+        f"the checkpoint's {usual[0]} patches are no square grid; pass weights_image_size=(height, "
+        f"width), the size of the images it was made for."
+    )

@@ -1,0 +1,168 @@
+"""timm's files: .safetensors with the names of timm/models/vision_transformer.py."""
+
+from vit_keras.weights.checkpoint import Checkpoint
+from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared
+from vit_keras.weights.names import (
+    CONV,
+    PATCH_KERNEL,
+    POSITIONS,
+    SAME,
+    TOKEN,
+    Row,
+    torch_linear,
+    torch_norm,
+)
+
+
+def torch_blocks(theirs, ours):
+    """Rows of timm's Block, whose names Facebook's code shares"""
+    return (
+        *torch_norm(f"{theirs}.norm1", f"{ours}/norm1"),
+        *torch_linear(f"{theirs}.attn.qkv", f"{ours}/attention/qkv"),
+        *torch_norm(f"{theirs}.attn.q_norm", f"{ours}/attention/query_norm"),
+        *torch_norm(f"{theirs}.attn.k_norm", f"{ours}/attention/key_norm"),
+        *torch_linear(f"{theirs}.attn.proj", f"{ours}/attention/projection"),
+        Row(f"{theirs}.ls1.gamma", f"{ours}/scale1", SAME),
+        *torch_norm(f"{theirs}.norm2", f"{ours}/norm2"),
+        *torch_linear(f"{theirs}.mlp.fc1", f"{ours}/mlp/expand"),
+        *torch_linear(f"{theirs}.mlp.fc2", f"{ours}/mlp/reduce"),
+        Row(f"{theirs}.ls2.gamma", f"{ours}/scale2", SAME),
+    )
+
+
+ROWS = (
+    Row("cls_token", "patch_encoder/cls", TOKEN),
+    Row("dist_token", "patch_encoder/dist", TOKEN),
+    Row("reg_token", "patch_encoder/registers", TOKEN),
+    Row("pos_embed", POSITIONS, TOKEN),
+    Row("patch_embed.proj.weight", PATCH_KERNEL, CONV),
+    Row("patch_embed.proj.bias", "patch_encoder/projection/bias", SAME),
+    *torch_norm("norm_pre", "pre_norm"),
+    *torch_blocks("blocks.{}", "block_{}"),
+    *torch_norm("norm", "norm"),
+    *torch_norm("fc_norm", "norm"),
+    Row("attn_pool.latent", "pool/probe", TOKEN),
+    *torch_linear("attn_pool.q", "pool/query"),
+    *torch_linear("attn_pool.kv", "pool/key_value"),
+    *torch_linear("attn_pool.proj", "pool/projection"),
+    *torch_norm("attn_pool.norm", "pool/norm"),
+    *torch_linear("attn_pool.mlp.fc1", "pool/mlp/expand"),
+    *torch_linear("attn_pool.mlp.fc2", "pool/mlp/reduce"),
+    *torch_linear("pre_logits.fc", "pre_logits"),
+    *torch_linear("head", "head"),
+    *torch_linear("head_dist", "head_dist"),
+)
+
+PATCH = "patch_embed.proj.weight"
+CLIP = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
+# The architectures of timm 1.0.31's vision_transformer.py with act_layer='gelu_tanh'.
+_TANH = (
+    "vit_base_patch32_siglip",
+    "vit_large_patch16_siglip_512",
+    "vit_large_patch16_siglip_gap_512",
+    "vit_so400m_patch16_siglip",
+    "vit_giantopt_patch16_siglip",
+)
+_GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
+
+
+def without_prefix(arrays, patch_kernel):
+    """Names without what stands before the patch kernel's, such as 'module.' or 'visual.trunk.'"""
+    prefix = next(
+        (name.removesuffix(patch_kernel) for name in arrays if name.endswith(patch_kernel)), ""
+    )
+    return {name.removeprefix(prefix): array for name, array in arrays.items()}
+
+
+def settings_of_names(arrays):
+    """What the names of timm's and Facebook's arrays tell about a ViTConfig"""
+    settings: dict = {}
+    if "fc_norm.weight" in arrays:
+        settings.update(pooling="mean", norm_after_pooling=True)
+    query_norm = arrays.get("blocks.0.attn.q_norm.weight")
+    if query_norm is not None:
+        settings["heads"] = len(arrays["blocks.0.norm1.weight"]) // len(query_norm)
+    first, second = arrays.get("blocks.0.mlp.fc1.weight"), arrays.get("blocks.0.mlp.fc2.weight")
+    if first is not None and second is not None:
+        settings["swiglu"] = first.shape[0] == 2 * second.shape[1]
+    return settings
+
+
+def _prepare(checkpoint: Checkpoint) -> Prepared:
+    arrays = without_prefix(checkpoint.arrays, PATCH)
+    left_out = {}
+    if "mask_token" in arrays:
+        left_out["mask_token"] = "is of use in pre-training alone"
+        del arrays["mask_token"]
+    config = {**settings_of_names(arrays), "norm_epsilon": 1e-6, "gelu": "exact"}
+    architecture = checkpoint.config.get("architecture", "")
+    # The hub's settings: pretrained_cfg, and the arguments in which a model differs from its name.
+    published = {**checkpoint.config, **checkpoint.config.get("pretrained_cfg", {})}
+    arguments = checkpoint.config.get("model_args", {})
+    assumed = []
+    if "norm_pre.weight" in arrays:
+        config["norm_epsilon"] = 1e-5
+        hint = f"{architecture} {checkpoint.path.name} {checkpoint.path.parent.name}"
+        if "quickgelu" in hint:
+            config["gelu"] = "quick"
+        elif not architecture:
+            assumed.append(
+                "gelu='exact', as timm's CLIP models have it; OpenAI's own need gelu='quick'"
+            )
+    if architecture.startswith(_TANH):
+        config["gelu"] = "tanh"
+    if "act_layer" in arguments:
+        config["gelu"] = _GELUS.get(arguments["act_layer"], config["gelu"])
+    if "num_heads" in arguments:
+        config["heads"] = arguments["num_heads"]
+    pooling = arguments.get("global_pool", checkpoint.config.get("global_pool"))
+    if pooling in ("avg", "mean"):
+        config["pooling"] = "mean"
+    size = arguments.get("img_size") or (published.get("input_size") or [None])[1:]
+    if size:
+        config["image_size"] = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    preprocessing = _preprocessing(published, arrays)
+    if "mean" not in published:
+        assumed.append(
+            f"mean={preprocessing['mean']}, std={preprocessing['std']}, as usual for such models; "
+            f"config.json of timm's hub would tell"
+        )
+    names = tuple(published.get("label_names") or ())
+    return Prepared(
+        arrays,
+        config,
+        preprocessing,
+        class_names=names,
+        left_out=left_out,
+        assumed=tuple(assumed),
+    )
+
+
+def _preprocessing(published, arrays):
+    if "norm_pre.weight" in arrays:
+        usual = CLIP
+    elif "dist_token" in arrays or "blocks.0.ls1.gamma" in arrays:
+        usual = IMAGENET
+    else:
+        usual = HALF
+    interpolation = published.get("interpolation", "bicubic")
+    return {
+        "mean": tuple(published.get("mean", usual["mean"])),
+        "std": tuple(published.get("std", usual["std"])),
+        "crop": published.get("crop_pct", 0.9),
+        "resize": "squash" if published.get("crop_mode") == "squash" else "crop",
+        "interpolation": interpolation if interpolation == "bilinear" else "bicubic",
+    }
+
+
+TIMM = Family(
+    name="timm",
+    rows=ROWS,
+    recognises=lambda checkpoint: any(name.endswith(PATCH) for name in checkpoint.arrays),
+    prepare=_prepare,
+    position_resize="bicubic_antialias",
+    patch_resize="bicubic_antialias",
+)
