@@ -34,7 +34,7 @@ setup(
     # Makes `pip install -e .` put the whole checkout on the path.
     package_dir={"": "."},
     package_data={"vit_keras": ["py.typed"]},
-    install_requires=["keras>=3.12,<4", "numpy>=2"],
+    install_requires=["keras>=3.12,<4", "numpy>=2", "safetensors>=0.5"],
     extras_require={
         "app": APP,  # training and export
         "test": APP + TEST,

@@ -4,21 +4,35 @@ from vit_keras.config import ViTConfig
 from vit_keras.embedding import PatchEncoder, Patches
 from vit_keras.errors import InputError
 from vit_keras.layers import MLP, LayerNorm, MultiHeadSelfAttention, TransformerBlock
+from vit_keras.masked import (
+    DecoderConfig,
+    MaskedAutoencoder,
+    MaskedImageModel,
+    build_mae,
+    build_mim,
+    mae_loss,
+)
 from vit_keras.model import ViT, build_vit, get_config, load_model
 from vit_keras.pooling import AttentionPool, Pool, SequencePool
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.stems import ConvolutionStem, ResNetStem
 from vit_keras.variants import VARIANTS
+from vit_keras.weights import PUBLISHED, LoadReport, from_weights, load_weights, save_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "PUBLISHED",
     "VARIANTS",
     "AttentionPool",
     "ConvolutionStem",
+    "DecoderConfig",
     "InputError",
     "LayerNorm",
+    "LoadReport",
+    "MaskedAutoencoder",
+    "MaskedImageModel",
     "MultiHeadSelfAttention",
     "PatchEncoder",
     "Patches",
@@ -29,7 +43,13 @@ __all__ = [
     "TransformerBlock",
     "ViT",
     "ViTConfig",
+    "build_mae",
+    "build_mim",
     "build_vit",
+    "from_weights",
     "get_config",
     "load_model",
+    "load_weights",
+    "mae_loss",
+    "save_weights",
 ]

@@ -74,10 +74,9 @@ def resize_matrix(old, new, how):
         how: a key of RESIZES.
     """
     kernel, support, antialias, corners = RESIZES[how]
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
     if corners:
         centres = np.linspace(0, old - 1, new)
-    else:
-        centres = (np.arange(new) + 0.5) * old / new - 0.5
     stretch = max(1.0, old / new) if antialias else 1.0
     reach = int(np.ceil(support * stretch)) + 1
     taps = np.floor(centres)[:, None] + np.arange(-reach, reach + 1)  # (new, taps)

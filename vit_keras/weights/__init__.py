@@ -1,5 +1,14 @@
 """Published checkpoint -> model and back: one name table for each family."""
 
 from vit_keras.weights.load import LoadReport, from_weights, load_weights
+from vit_keras.weights.published import PUBLISHED, Published
+from vit_keras.weights.save import save_weights
 
-__all__ = ["LoadReport", "from_weights", "load_weights"]
+__all__ = [
+    "PUBLISHED",
+    "LoadReport",
+    "Published",
+    "from_weights",
+    "load_weights",
+    "save_weights",
+]

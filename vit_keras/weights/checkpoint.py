@@ -57,7 +57,7 @@ def read_checkpoint(path) -> Checkpoint:
     except Exception as error:  # a broken file can fail in any of its layers
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"{path} cannot be read as {path.suffix} weights: {reason}. Is it whole? Fetch it again."
+            f"{path} cannot be read as {path.suffix} weights: {reason}. Is it whole?"
         ) from error
     arrays = {name: _as_float32(array) for name, array in arrays.items()}
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
@@ -117,8 +117,8 @@ def _read_torch(path):
         import torch
     except ImportError:
         raise InputError(
-            f"{path} is a file of PyTorch, which is needed to read it: pip install torch. Many such "
-            f"checkpoints are on the Hugging Face hub as safetensors files, which need nothing more."
+            f"{path} is a file of PyTorch, which has to read it: pip install torch. Most such "
+            f"checkpoints are on the Hugging Face hub as .safetensors, which need nothing more."
         ) from None
     # What the authors of MAE saved beside the weights: the command's arguments.
     with torch.serialization.safe_globals([argparse.Namespace]):

@@ -182,3 +182,57 @@ HUGGINGFACE = Family(
     position_resize="bicubic",
     patch_resize="bicubic_antialias",
 )
+
+
+def huggingface_settings(model):
+    """A model's config.json and preprocessor_config.json, {file name: contents}"""
+    config, preprocessing = model.config, model.preprocessing
+    kind, type_ = ("DeiT", "deit") if config.distilled else ("ViT", "vit")
+    task = "Model"
+    if config.num_classes:
+        task = "ForImageClassificationWithTeacher" if config.distilled else "ForImageClassification"
+    labels = model.class_names or [f"LABEL_{number}" for number in range(config.num_classes)]
+    height, width = config.image_size
+    # The image size from which the crop is cut, when there is one.
+    resized = [round(side / preprocessing.crop) for side in (height, width)]
+    crops = preprocessing.resize == "crop"
+    pixels = {"height": height, "width": width}
+    return {
+        "config.json": {
+            "architectures": [kind + task],
+            "model_type": type_,
+            "hidden_size": config.width,
+            "num_hidden_layers": config.depth,
+            "num_attention_heads": config.heads,
+            "intermediate_size": config.mlp_width,
+            "hidden_act": {
+                "exact": "gelu",
+                "tanh": "gelu_pytorch_tanh",
+                "quick": "quick_gelu",
+            }[config.gelu],
+            "layer_norm_eps": config.norm_epsilon,
+            "image_size": height if height == width else [height, width],
+            "patch_size": config.patch_size,
+            "num_channels": config.channels,
+            "qkv_bias": config.qkv_bias,
+            "hidden_dropout_prob": config.dropout,
+            "attention_probs_dropout_prob": config.attention_dropout,
+            "pooler_output_size": config.head_width or config.width,
+            "pooler_act": "tanh",
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+        },
+        "preprocessor_config.json": {
+            "image_processor_type": f"{kind}ImageProcessor",
+            "do_resize": True,
+            "size": {"shortest_edge": min(resized)} if crops else pixels,
+            "do_center_crop": crops,
+            "crop_size": pixels,
+            "resample": _BICUBIC if preprocessing.interpolation == "bicubic" else 2,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(preprocessing.mean),
+            "image_std": list(preprocessing.std),
+        },
+    }

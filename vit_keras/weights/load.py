@@ -211,21 +211,27 @@ def _read(source, sha256, image_size, weights_image_size, overrides) -> _Weights
     )
 
 
-def _of_model(model, source) -> _Weights:
-    """A model of this project as weights for another"""
+def weights_of(model):
+    """{our path: array} of a model, the patch kernel as (y, x, channels, width)"""
     config = get_config(model)
     ours = {variable.path: np.asarray(variable) for variable in model.weights}
     if PATCH_KERNEL in ours and config.stem != "shifted_patches":
         side = config.patch_size // config.stem_stride
         kernel = ours[PATCH_KERNEL]
         ours[PATCH_KERNEL] = kernel.reshape(side, side, -1, kernel.shape[-1])
+    return ours
+
+
+def _of_model(model, source) -> _Weights:
+    """A model of this project as weights for another"""
+    config = get_config(model)
     preprocessing = dataclasses.asdict(model.preprocessing)
     del preprocessing["image_size"]
     return _Weights(
         source=source,
         family="keras",
         rows=(),
-        ours=ours,
+        ours=weights_of(model),
         unknown=(),
         config=config,
         decoder=model.decoder if isinstance(model, MaskedAutoencoder) else None,
@@ -352,7 +358,7 @@ def _check(variables, ours, weights):
             re.search("head|classifier|pre_logits", n) for n in missing + unused + wrong
         )
         advice = (
-            "Pass num_classes=N to from_weights, or replace_head=True to load_weights, for a new head."
+            "For a new head give from_weights num_classes=N, or load_weights replace_head=True."
             if only_head
             else "Let vit_keras.from_weights build the model, or compare its ViTConfig."
         )

@@ -1,16 +1,130 @@
-"""Path, address or name of published weights -> local file, fetched once."""
+"""Path, address or short name of weights -> local file, fetched once and whole."""
 
 import dataclasses
+import hashlib
+import json
+import os
 import pathlib
+import re
+import shutil
+import tempfile
+import urllib.parse
+
+import keras
+
+from vit_keras.errors import InputError, did_you_mean
+from vit_keras.weights.published import PUBLISHED
+
+_HUB = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>.+))?")
+_HUB_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_HUB_SETTINGS = ("config.json", "preprocessor_config.json")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """A local file or folder, and what its publisher tells beyond it: fields of ViTConfig."""
+    """A local file or folder, and what is known of it beyond: fields of ViTConfig."""
 
     path: pathlib.Path
     settings: dict = dataclasses.field(default_factory=dict)
 
 
 def fetch(source, sha256=None) -> Fetched:
-    return Fetched(pathlib.Path(source))
+    """Gives a local path for what `from_weights` takes as a source, downloading it if need be.
+
+    Args:
+        source: a path, an https:// address, hf://owner/name[@revision], or a row of PUBLISHED.
+        sha256: expected of the file at an https:// address, 64 hexadecimal digits.
+
+    Raises:
+        InputError: for an unknown name, and for what cannot be fetched whole.
+    """
+    text = str(source)
+    if text in PUBLISHED and not pathlib.Path(text).exists():
+        row = PUBLISHED[text]
+        return Fetched(fetch(row.source, sha256).path, row.settings)
+    if text.startswith("hf://"):
+        return Fetched(_from_hub(text))
+    if text.startswith(("https://", "http://")):
+        return Fetched(_download(text, sha256))
+    path = pathlib.Path(source)
+    if not path.exists() and re.fullmatch(r"\w+", text):
+        raise InputError(
+            f"{text!r} is neither a file nor the name of published weights"
+            f"{did_you_mean(text, PUBLISHED)}."
+        )
+    return Fetched(path)
+
+
+def _download(address, sha256) -> pathlib.Path:
+    """Fetches a file into Keras's cache, under its address's own folder"""
+    home = os.environ.get("KERAS_HOME", "~/.keras")  # where get_file puts files, too
+    cache = pathlib.Path(home).expanduser() / "vit_keras"
+    name = pathlib.PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(address).path)).name
+    if not name:
+        raise InputError(f"{address} names no file.")
+    target = cache / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+    if target.exists() and (sha256 is None or _sha256(target) == sha256.lower()):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place: what stands there is whole, however this ends.
+    workplace = tempfile.mkdtemp(prefix=".fetching-", dir=target.parent)
+    try:
+        fetched = keras.utils.get_file(
+            name,
+            address,
+            file_hash=sha256 and sha256.lower(),
+            hash_algorithm="sha256",
+            cache_dir=workplace,
+        )
+        os.replace(fetched, target)
+    except Exception as error:  # get_file raises bare Exceptions
+        raise InputError(f"{address} could not be fetched: {error}") from error
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+    return target
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(address) -> pathlib.Path:
+    """Fetches a repository's weights and settings into the hub's own cache"""
+    match = _HUB.fullmatch(address)
+    if match is None:
+        raise InputError(
+            f"the hub's addresses are hf://owner/name or with @revision. Got {address}."
+        )
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise InputError(
+            f"{address} needs the hub's client: pip install 'vit-keras-edge[hub]'."
+        ) from None
+
+    def get(name):
+        return pathlib.Path(
+            huggingface_hub.hf_hub_download(match["repository"], name, revision=match["revision"])
+        )
+
+    missing = huggingface_hub.errors.EntryNotFoundError
+    try:
+        for name in _HUB_SETTINGS:
+            try:
+                get(name)
+            except missing:
+                continue
+        for name in _HUB_WEIGHTS:
+            try:
+                weights = get(name)
+            except missing:
+                continue
+            if name.endswith(".json"):
+                for part in sorted(set(json.loads(weights.read_text())["weight_map"].values())):
+                    get(part)
+            return weights
+    except Exception as error:  # of the client, of HTTP, of the file system
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(f"{address} could not be fetched: {reason}") from error
+    raise InputError(f"{address} holds none of {', '.join(_HUB_WEIGHTS)}.")

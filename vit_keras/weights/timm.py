@@ -166,3 +166,54 @@ TIMM = Family(
     position_resize="bicubic_antialias",
     patch_resize="bicubic_antialias",
 )
+
+
+def timm_settings(model):
+    """A model's config.json for timm's hub: the architecture nearest to it, and where it differs"""
+    config, preprocessing = model.config, model.preprocessing
+    prefix = config.prefix_tokens
+    size = [config.channels, *config.image_size]
+    architecture = "vit_base_patch16_224"
+    if config.pre_norm:
+        architecture = "vit_base_patch16_clip_224"  # the one with epsilon 1e-5
+    if config.swiglu:
+        architecture = "vit_giant_patch14_dinov2"
+    if config.distilled:
+        architecture = "deit_base_distilled_patch16_224"
+    pool = {"cls": "token", "mean": "avg", "map": "map"}[config.pooling]
+    arguments = {
+        "img_size": list(config.image_size),
+        "patch_size": config.patch_size,
+        "in_chans": config.channels,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "mlp_ratio": config.mlp_width * (2 if config.swiglu else 1) / config.width,
+        "qkv_bias": config.qkv_bias,
+        "qk_norm": config.qk_norm,
+        "init_values": config.layer_scale or None,
+        "class_token": "cls" in prefix,
+        "reg_tokens": config.registers,
+        "no_embed_class": not config.prefix_positions,
+        "global_pool": pool,
+        "fc_norm": config.norm_after_pooling,
+    }
+    if not config.swiglu:
+        arguments["act_layer"] = {ours: theirs for theirs, ours in _GELUS.items()}[config.gelu]
+    return {
+        "architecture": architecture,
+        "num_classes": config.num_classes,
+        "num_features": config.width,
+        "global_pool": pool,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": size,
+            "num_classes": config.num_classes,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop,
+            "crop_mode": "squash" if preprocessing.resize == "squash" else "center",
+            **({"label_names": list(model.class_names)} if model.class_names else {}),
+        },
+    }
