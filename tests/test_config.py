@@ -8,6 +8,7 @@ import pytest
 
 from vit_keras import InputError, ViTConfig
 
+
 def test_image_size_is_an_int_or_height_and_width():
     assert ViTConfig(image_size=32, patch_size=4).image_size == (32, 32)
     assert ViTConfig(image_size=(32, 64), patch_size=4).grid == (8, 16)

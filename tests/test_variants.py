@@ -109,7 +109,11 @@ def parameters(config):
     table = np.prod(config.grid) + prefix * config.prefix_positions
     positions = table * d if config.positions == "learned" else 0
     pool = {
-        "map": d + 4 * (d + 1) * d + 2 * d + (d + 1) * config.mlp_width + (config.mlp_width + 1) * d,
+        "map": d
+        + 4 * (d + 1) * d
+        + 2 * d
+        + (d + 1) * config.mlp_width
+        + (config.mlp_width + 1) * d,
         "sequence": d + 1,
     }.get(config.pooling, 0)
     norms = 2 * d * (1 + config.pre_norm)

@@ -29,6 +29,11 @@ def _parser():
     fit.set_defaults(run=_fit)
     fit.add_argument("recipe", metavar="RECIPE", help="a file of training/recipes, without .py")
     fit.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
+    fit.add_argument(
+        "--weights",
+        help="start from these: a .keras, .npz, .safetensors or .pth file, a folder, an https:// or "
+        "hf:// address, or a name of vit_keras.PUBLISHED",
+    )
     fit.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
     fit.add_argument(
         "--set",
@@ -64,7 +69,11 @@ def _fit(arguments):
     from training.fit import fit
     from training.recipe import load_recipe
 
-    named = {"data": arguments.data, "data_dir": arguments.data_dir}
+    named = {
+        "data": arguments.data,
+        "data_dir": arguments.data_dir,
+        "weights": arguments.weights,
+    }
     data = [f"{key}={value}" for key, value in named.items() if value]
     recipe = load_recipe(arguments.recipe, data + arguments.set)
     out = arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)

@@ -1,6 +1,7 @@
 """Recipe -> run folder: model.keras, and all that says how it came about and how good it is."""
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import sys
@@ -13,14 +14,15 @@ from training.datasets import find_splits, split_off
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
 from training.optimizer import build_optimizer
 from training.pipeline import evaluation_batches, even_batch_size, read_all, training_batches
+from training.recipe import Recipe
 from training.record import describe_run, write_samples
 from training.report import write_report
-from vit_keras.config import as_image_size
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import build_vit, load_model
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.variants import resolve_config
+from vit_keras.weights import from_weights, load_weights
 
 
 def fit(recipe, out, callbacks=()):
@@ -52,11 +54,14 @@ def fit(recipe, out, callbacks=()):
         raise InputError(f"the run folder {run} is in use; name another one with --out.")
     if not recipe.data:
         raise InputError("this recipe has no data of its own; name some with --data FOLDER.")
-    config, preprocessing = _model_of(recipe)
+    if not (recipe.weights or recipe.image_size):
+        raise InputError("this recipe starts from weights; name some with --weights.")
+    pretrained = _pretrained(recipe) if recipe.weights else None
+    config, preprocessing = _model_of(recipe, pretrained)
     splits = _load_splits(recipe)
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / "config.json", describe_run(recipe))
-    splits = _only_readable(splits, recipe, run)
+    splits = _only_readable(splits, recipe, config.image_size, run)
     train, validation = splits["train"], splits["validation"]
 
     keras.utils.set_random_seed(recipe.seed)
@@ -66,8 +71,10 @@ def fit(recipe, out, callbacks=()):
             num_classes=len(train.class_names),
             class_names=train.class_names,
             preprocessing=preprocessing,
-            name=recipe.variant,
+            name=pretrained.name if pretrained else recipe.variant,
         )
+    if pretrained:
+        load_weights(model, pretrained, replace_head=True)
     print(_summary(model, recipe, splits, run), flush=True)
     best_epoch = _train(model, recipe, train, validation, run, callbacks)
 
@@ -161,19 +168,40 @@ def _train(model, recipe, train, validation, run, callbacks):
     return save_best.epoch
 
 
-def _model_of(recipe):
+def _pretrained(recipe):
+    """The model that the recipe's weights tell, without its head, at the recipe's image size"""
+    model = from_weights(
+        recipe.weights, num_classes=0, image_size=recipe.image_size or None, **recipe.model
+    )
+    if model.config.channels != recipe.channels:
+        raise InputError(
+            f"the weights {recipe.weights} are for images of {model.config.channels} channels. Got "
+            f"channels={recipe.channels}; try --set channels={model.config.channels}."
+        )
+    return model
+
+
+def _model_of(recipe, pretrained=None):
     """The ViTConfig (still without its classes) and Preprocessing that a recipe asks for."""
+    stated = {
+        "resize": recipe.resize,
+        "crop": recipe.crop_fraction,
+        "interpolation": recipe.interpolation,
+        "mean": recipe.mean * (recipe.channels if len(recipe.mean) == 1 else 1),
+        "std": recipe.std * (recipe.channels if len(recipe.std) == 1 else 1),
+    }
+    if pretrained:
+        fields = {"crop": "crop_fraction"}
+        stated = {
+            name: value
+            for name, value in stated.items()
+            if getattr(recipe, fields.get(name, name)) != getattr(Recipe, fields.get(name, name))
+        }
+        return pretrained.config, dataclasses.replace(pretrained.preprocessing, **stated)
     config = resolve_config(
         recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model
     )
-    mean, std = (
-        values * recipe.channels if len(values) == 1 else values
-        for values in (recipe.mean, recipe.std)
-    )
-    preprocessing = Preprocessing(
-        config.image_size, recipe.resize, recipe.crop_fraction, recipe.interpolation, mean, std
-    )
-    return config, preprocessing
+    return config, Preprocessing(config.image_size, **stated)
 
 
 def _load_splits(recipe):
@@ -209,13 +237,13 @@ def _check_classes(train, recipe):
         )
 
 
-def _only_readable(splits, recipe, run):
+def _only_readable(splits, recipe, image_size, run):
     """Leaves out unreadable images and lists them; keeps small sets of images in memory."""
     readable, reasons = {}, dict[str, str]()
     for split, examples in splits.items():
         # Only what is read again and again is worth keeping.
         cache_mib = recipe.cache_mib if split == "train" else 0
-        side = 2 * max(as_image_size(recipe.image_size)) if split == "train" else None
+        side = 2 * max(image_size) if split == "train" else None
         readable[split], found = read_all(examples, cache_mib, side)
         reasons |= found
     if reasons:
@@ -238,9 +266,10 @@ def _only_readable(splits, recipe, run):
 def _summary(model, recipe, splits, run):
     counts = ", ".join(f"{len(examples):,} {split}" for split, examples in splits.items())
     size = "x".join(map(str, model.config.image_size))
+    start = f"; weights from {recipe.weights}, the head is new" if recipe.weights else ""
     return (
-        f"{recipe.variant} at {size} px, {model.count_params():,} parameters, "
-        f"{len(model.class_names)} classes; images: {counts}; run folder {run}"
+        f"{model.name} at {size} px, {model.count_params():,} parameters, "
+        f"{len(model.class_names)} classes; images: {counts}{start}; run folder {run}"
     )
 
 

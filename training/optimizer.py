@@ -3,7 +3,10 @@
 import keras
 
 # Weights without decay, by name: arXiv:2010.11929's code decays kernels alone.
-NO_DECAY = ("bias", "gamma", "beta", "cls", "positions")
+NO_DECAY = (
+    *("bias", "gamma", "beta", "scale1", "scale2", "temperature"),
+    *("cls", "dist", "registers", "mask", "probe", "positions"),
+)
 
 
 def build_optimizer(recipe, steps_per_epoch):

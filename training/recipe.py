@@ -31,10 +31,14 @@ class Recipe:
             size, and again for validation images at the model's size; a set that does not fit is
             decoded anew each epoch.
     Model
-        variant, image_size, channels: as in `vit_keras.build_vit`.
+        weights: what to start from, a source as `vit_keras.from_weights` takes it; the model is
+            then the one the weights tell, with a new head, and `variant` is not looked at.
+        variant, image_size, channels: as in `vit_keras.build_vit`; image_size 0 is that of the
+            weights.
         model: further fields of ViTConfig.
         resize, crop_fraction, interpolation, mean, std: the model's Preprocessing; mean and std
-            are fractions of 255, for all channels alike or one number each.
+            are fractions of 255, for all channels alike or one number each. With weights, theirs
+            takes the place of each that is left at its default.
     Augmentation, of training images only
         train_crop: (image, size, seed) -> image, in place of the resize rule above; None keeps it.
         augment: (images, labels, seed) -> (images, labels), applied to each batch in turn.
@@ -66,6 +70,7 @@ class Recipe:
     max_unreadable: float = 0.05
     cache_mib: int = 1024
 
+    weights: str = ""
     variant: str = "vit_ti16"
     image_size: int | tuple[int, int] = 224
     channels: int = 3

@@ -29,7 +29,7 @@ def write_report(run, recipe, evaluation, probabilities, examples):
     _save(confusion(probabilities, examples), run / "confusion.png")
     _save(mistakes(probabilities, examples), run / "mistakes.png")
     settings = [(key, str(value)) for key, value in recipe.as_dict().items()]
-    text = f"""# {recipe.variant} on {recipe.data}
+    text = f"""# {recipe.weights or recipe.variant} on {recipe.data}
 
 {format_evaluation(evaluation)}
 
