@@ -1,5 +1,7 @@
 """Variants have the published sizes."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -105,7 +107,7 @@ def parameters(config):
     embedding = stem + (patch + (not config.pre_norm)) * d
     if config.stem == "convolutions":
         channels = [c, *[config.stem_width] * (config.stem_layers - 1), d]
-        embedding = sum(config.stem_kernel**2 * a * b for a, b in zip(channels, channels[1:]))
+        embedding = sum(config.stem_kernel**2 * a * b for a, b in itertools.pairwise(channels))
     table = np.prod(config.grid) + prefix * config.prefix_positions
     positions = table * d if config.positions == "learned" else 0
     pool = {
