@@ -15,7 +15,8 @@ APP = [
     "tabulate>=0.9",
     "tensorboard>=2.20,<2.22",
 ]
-TEST = ["jax>=0.6", "mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8", "scipy>=1.13"]
+HUB = ["huggingface_hub>=0.30"]
+TEST = [*HUB, "jax>=0.6", "mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8", "scipy>=1.13"]
 VERSION = re.search(
     r'__version__ = "(.+)"', pathlib.Path("vit_keras/__init__.py").read_text(encoding="utf-8")
 )[1]
@@ -37,7 +38,10 @@ setup(
     install_requires=["keras>=3.12,<4", "numpy>=2", "safetensors>=0.5"],
     extras_require={
         "app": APP,  # training and export
+        "hub": HUB,  # hf:// addresses
         "test": APP + TEST,
+        # What written weights are read with, in the slow tests; torch also reads .pth files.
+        "peers": ["timm>=1.0.20,<2", "torch>=2.6", "transformers>=4.50,<6"],
         "bench": [*APP, "keras-hub>=0.25"],
     },
     classifiers=[

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from vit_keras.config import ViTConfig
+from vit_keras.config import ViTConfig, check_choice
 from vit_keras.errors import InputError
 from vit_keras.files import replacing
 from vit_keras.model import ViT, get_config
@@ -57,9 +57,7 @@ def save_weights(model, path, format):
     Raises:
         InputError: for a model that the format has no place for, and an unknown format.
     """
-    writers = {"google": _save_google, "timm": _save_timm, "huggingface": _save_huggingface}
-    if format not in writers:
-        raise InputError(f"format must be one of {', '.join(writers)}. Got {format!r}.")
+    check_choice("format", format, tuple(FORMATS))
     config = get_config(model)
     if type(model) is not ViT:
         raise InputError(f"only classifiers and their features are written. Got {model!r}.")
@@ -82,7 +80,7 @@ def save_weights(model, path, format):
             "%s files do not tell %s: their readers compute with %r unless told %r.",
             format, field, always, own,
         )  # fmt: skip
-    writers[format](model, pathlib.Path(path))
+    FORMATS[format](model, pathlib.Path(path))
 
 
 def _save_google(model, path):
@@ -159,3 +157,6 @@ def _save_safetensors(arrays, path, settings):
         for name, contents in settings.items():
             text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
             (folder / name).write_text(text, encoding="utf-8")
+
+
+FORMATS = {"google": _save_google, "timm": _save_timm, "huggingface": _save_huggingface}

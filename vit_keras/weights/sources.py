@@ -98,6 +98,7 @@ def _from_hub(address) -> pathlib.Path:
         )
     try:
         import huggingface_hub
+        from huggingface_hub.errors import EntryNotFoundError
     except ImportError:
         raise InputError(
             f"{address} needs the hub's client: pip install 'vit-keras-edge[hub]'."
@@ -108,17 +109,16 @@ def _from_hub(address) -> pathlib.Path:
             huggingface_hub.hf_hub_download(match["repository"], name, revision=match["revision"])
         )
 
-    missing = huggingface_hub.errors.EntryNotFoundError
     try:
         for name in _HUB_SETTINGS:
             try:
                 get(name)
-            except missing:
+            except EntryNotFoundError:
                 continue
         for name in _HUB_WEIGHTS:
             try:
                 weights = get(name)
-            except missing:
+            except EntryNotFoundError:
                 continue
             if name.endswith(".json"):
                 for part in sorted(set(json.loads(weights.read_text())["weight_map"].values())):
