@@ -42,7 +42,7 @@ setup(
         "test": APP + TEST,
         # What written weights are read with, in the slow tests; torch also reads .pth files.
         "peers": ["timm>=1.0.20,<2", "torch>=2.6", "transformers>=4.50,<6"],
-        "bench": [*APP, "keras-hub>=0.25"],
+        "bench": [*APP, "keras-hub>=0.25", "onnx>=1.17", "onnxruntime>=1.20"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

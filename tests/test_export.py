@@ -307,3 +307,24 @@ def test_mistakes_are_one_line(exported, tmp_path):
         assert str(stopped.value).startswith("Error: ")
         assert message in str(stopped.value)
     assert not os.path.exists("x")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"distilled": True, "registers": 2, "layer_scale": 0.1},
+        {"pooling": "map", "gelu": "quick", "pre_norm": True, "qk_norm": True},
+        {"pooling": "sequence", "stem": "convolutions", "swiglu": True},
+        {"stem": "resnet", "stem_width": 32, "stem_blocks": (1,), "locality_attention": True},
+    ],
+)
+def test_every_option_of_the_family_exports_and_agrees(options, photographs, tmp_path):
+    model = tiny_model(class_names=list("abcde"), **options)
+    model.save(tmp_path / "model.keras")
+
+    export(tmp_path / "model.keras", list(FORMATS), tmp_path / "out", photographs / "red")
+
+    rows = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert [row["format"] for row in rows] == list(FORMATS)
+    assert all(row["max_difference"] <= 2e-5 for row in rows)

@@ -8,15 +8,21 @@ from scipy.special import erf
 
 import vit_keras
 from vit_keras import (
+    MLP,
+    AttentionPool,
+    ConvolutionStem,
     InputError,
     LayerNorm,
     MultiHeadSelfAttention,
     PatchEncoder,
     Patches,
     Pool,
+    ResNetStem,
+    SequencePool,
     TransformerBlock,
 )
 from vit_keras.layers import gelu
+from vit_keras.masked import Unpatch
 from vit_keras.positions import sincos2d
 
 
@@ -205,11 +211,127 @@ def test_layer_norm_stays_finite_in_half_precision():
     np.testing.assert_allclose(normed[0, 0], [1, -1, 1, -1], atol=1e-3)
 
 
-def test_pool_takes_the_first_token_or_the_mean():
-    x = tokens(2, 3, 4)
+def test_pool_takes_one_token_or_the_mean_of_the_patches():
+    x = tokens(2, 5, 4)
 
     np.testing.assert_array_equal(numpy(Pool("cls")(x)), x[:, 0])
+    np.testing.assert_array_equal(numpy(Pool("dist")(x)), x[:, 1])
     np.testing.assert_allclose(numpy(Pool("mean")(x)), x.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(numpy(Pool("mean", prefix=2)(x)), x[:, 2:].mean(axis=1), atol=1e-6)
+
+
+def test_sequence_pool_weighs_tokens_by_a_softmax():
+    layer = randomised(SequencePool(), (None, 5, 4))
+    x = tokens(3, 5, 4)
+    kernel, bias = layer.get_weights()
+
+    importance = np.exp(x @ kernel + bias)
+    expected = (importance / importance.sum(axis=1, keepdims=True) * x).sum(axis=1)
+
+    np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-6)
+
+
+def test_local_attention_has_a_temperature_and_never_looks_at_itself():
+    layer = randomised(MultiHeadSelfAttention(heads=2, qkv_bias=False, local=True), (None, 5, 6))
+    x = tokens(3, 5, 6)
+    weights = {weight.path.split("/")[-2:][-1]: numpy(weight) for weight in layer.weights}
+    temperature = weights["temperature"]
+    q, k, v = np.split(x @ numpy(layer.qkv.kernel), 3, axis=-1)
+
+    heads = []
+    for head, part in enumerate((slice(0, 3), slice(3, 6))):
+        scores = np.exp(q[..., part] @ k[..., part].swapaxes(1, 2) / temperature[head])
+        scores = scores * (1 - np.eye(5))
+        heads.append(scores / scores.sum(-1, keepdims=True) @ v[..., part])
+    expected = np.concatenate(heads, -1) @ numpy(layer.projection.kernel)
+
+    np.testing.assert_allclose(numpy(layer(x)), expected + numpy(layer.projection.bias), atol=1e-4)
+
+
+def test_local_attention_starts_as_the_usual_temperature():
+    layer = MultiHeadSelfAttention(heads=2, local=True)
+    layer.build((None, 5, 8))
+
+    np.testing.assert_allclose(numpy(layer.temperature).ravel(), [2, 2])  # sqrt(8 / 2)
+
+
+def test_swiglu_multiplies_the_silu_of_one_half_by_the_other():
+    layer = randomised(MLP(10, swiglu=True), (None, 5, 6))
+    x = tokens(3, 5, 6)
+    expand, expand_bias, reduce, reduce_bias = layer.get_weights()
+
+    a, b = np.split(x @ expand + expand_bias, 2, axis=-1)
+    expected = (a / (1 + np.exp(-a)) * b) @ reduce + reduce_bias
+
+    np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-5)
+
+
+def test_quick_gelu_is_openais():
+    x = tokens(100)
+
+    np.testing.assert_allclose(numpy(gelu(x, "quick")), x / (1 + np.exp(-1.702 * x)), atol=1e-6)
+
+
+def test_layer_scale_multiplies_both_branches():
+    plain = TransformerBlock(heads=2, mlp_width=10, name="block")
+    scaled = TransformerBlock(heads=2, mlp_width=10, layer_scale=0.5, name="block")
+    randomised(plain, (None, 5, 6))
+    scaled.build((None, 5, 6))
+    weights = {weight.path: weight for weight in plain.weights}
+    for weight in scaled.weights:
+        if "scale" not in weight.path:
+            weight.assign(weights[weight.path])
+    x = tokens(2, 5, 6)
+
+    after_attention = x + 0.5 * numpy(plain.attention(plain.norm1(x)))
+    expected = after_attention + 0.5 * numpy(plain.mlp(plain.norm2(after_attention)))
+
+    np.testing.assert_allclose(numpy(scaled(x)), expected, atol=1e-5)
+
+
+def test_prefix_tokens_stand_in_order_and_may_go_without_positions():
+    layer = PatchEncoder(
+        8, (1, 2), cls_token=True, dist_token=True, registers=2, prefix_positions=False
+    )
+    randomised(layer, (None, 2, 6))
+    cls, dist, registers = (numpy(token)[0] for token in layer.prefix_table)
+
+    encoded = numpy(layer(np.zeros((1, 2, 6), "float32")))[0]
+
+    assert layer.position_table.shape == (1, 2, 8)
+    np.testing.assert_array_equal(encoded[:4], np.concatenate([cls, dist, registers]))
+    expected = numpy(layer.projection.bias) + numpy(layer.position_table)[0]
+    np.testing.assert_allclose(encoded[4:], expected, atol=1e-6)
+
+
+def test_masked_patches_become_one_token_with_their_positions():
+    layer = randomised(PatchEncoder(8, (1, 3), mask_token=True), [(None, 3, 6), (None, 3)])
+    patches = tokens(1, 3, 6)
+
+    hidden = numpy(layer([patches, np.array([[0, 1, 1]])]))[0] - numpy(layer.position_table)[0]
+
+    shown = numpy(layer([patches, np.zeros((1, 3))]))[0] - numpy(layer.position_table)[0]
+    np.testing.assert_allclose(hidden[0], shown[0], atol=1e-6)
+    np.testing.assert_allclose(hidden[1], numpy(layer.mask)[0, 0], atol=1e-6)
+    np.testing.assert_allclose(hidden[2], hidden[1], atol=1e-6)
+
+
+def test_convolution_stem_is_relu_and_max_pooling_by_hand():
+    layer = ConvolutionStem(tokens_width=1, layers=1, kernel=3)
+    image = np.arange(-8, 8, dtype="float32").reshape(1, 4, 4, 1)
+    layer.build(image.shape)
+    identity = np.zeros((3, 3, 1, 1))
+    identity[1, 1] = 1
+    layer.set_weights([identity])
+
+    # ReLU leaves 0..7 in the two lower rows; 3x3 windows at every other pixel, from the first on.
+    assert numpy(layer(image)).tolist() == [[[2], [3], [6], [7]]]
+
+
+def test_unpatch_is_the_inverse_of_patches():
+    images = tokens(2, 8, 12, 3)
+
+    np.testing.assert_array_equal(numpy(Unpatch((2, 3), 4)(Patches(4)(images))), images)
 
 
 def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
@@ -242,8 +364,13 @@ def test_dropout_works_in_training_alone():
     [
         Patches(2, shifted=True, name="patches"),
         PatchEncoder(8, (1, 2), cls_token=True, positions="sincos2d"),
-        MultiHeadSelfAttention(2, dropout=0.1),
-        TransformerBlock(2, 10, 0.1, 0.2, 0.3, 1e-5, "tanh"),
+        MultiHeadSelfAttention(2, dropout=0.1, qkv_bias=False, qk_norm=True, local=True),
+        TransformerBlock(2, 10, 0.1, 0.2, 0.3, 1e-5, layer_scale=0.1, gelu="tanh", local=True),
+        MLP(10, swiglu=True),
+        AttentionPool(2, 10, gelu="quick"),
+        SequencePool(),
+        ConvolutionStem(8, layers=2, kernel=7),
+        ResNetStem(32, (1, 2)),
         Pool("mean"),
         LayerNorm(epsilon=1e-5),
     ],

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny import TINY, tiny_model
 
 import vit_keras
@@ -61,6 +62,54 @@ def test_every_combination_has_its_output_and_config(pooling, positions, head_wi
     assert get_config(model).pooling == pooling
     tokens = model.get_layer("patch_encoder").output.shape[1]
     assert tokens == 24 + (pooling == "cls")
+
+
+OPTIONS = [
+    {"distilled": True, "registers": 2},
+    {"pooling": "mean", "cls_token": True, "norm_after_pooling": True, "layer_scale": 0.1},
+    {"pooling": "map", "gelu": "quick", "pre_norm": True},
+    {"pooling": "sequence", "stem": "convolutions", "qkv_bias": False},
+    {"stem": "shifted_patches", "locality_attention": True},
+    {"stem": "resnet", "stem_width": 32, "stem_blocks": (1,)},
+    {"qk_norm": True, "swiglu": True, "prefix_positions": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_option_saves_loads_and_learns(options, tmp_path):
+    model = tiny_model(**options)
+    before = model.predict(images(model), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+
+    assert loaded.config == model.config
+    np.testing.assert_array_equal(loaded.predict(images(model), verbose=0), before)
+    assert None not in model.get_layer("patch_encoder").output.shape[1:]
+    gradients = gradients_of(model)
+    assert all(np.abs(gradient).max() > 0 for gradient in gradients.values()), gradients.keys()
+
+
+def gradients_of(model):
+    """{path: gradient} of a loss, without those that are zero by construction"""
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(model(images(model))))
+    gradients = tape.gradient(loss, model.trainable_weights)
+    return {
+        weight.path: np.asarray(gradient)
+        for weight, gradient in zip(model.trainable_weights, gradients, strict=True)
+        # A softmax does not see what is added to all keys alike.
+        if "key_norm/beta" not in weight.path
+    }
+
+
+def test_distilled_logits_are_the_mean_of_two_heads():
+    model = tiny_model(distilled=True)
+    heads = keras.Model(model.input, [model.get_layer(n).output for n in ("head", "head_dist")])
+
+    first, second = heads(images(model))
+
+    assert np.abs(first - second).max() > 0.01
+    np.testing.assert_allclose(model(images(model)), (first + second) / 2, atol=1e-6)
 
 
 def test_layers_have_names_and_shapes_are_static():

@@ -127,7 +127,7 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     names = [name for _, name in sorted((int(k), v) for k, v in theirs.get("id2label", {}).items())]
     if names == [f"LABEL_{number}" for number in range(len(names))]:
         names = []
-    preprocessing = _preprocessing(checkpoint)
+    preprocessing = _preprocessing(checkpoint, dino)
     if not checkpoint.preprocessor:
         assumed.append(
             f"mean={preprocessing['mean']}, std={preprocessing['std']}, as usual for such models; "
@@ -150,10 +150,10 @@ def _is_swiglu(arrays):
     return first is not None and second is not None and len(first) == 2 * second.shape[1]
 
 
-def _preprocessing(checkpoint):
+def _preprocessing(checkpoint, dino):
     """preprocessor_config.json, or what the model type's authors use -> keyword arguments"""
     theirs = checkpoint.preprocessor
-    usual = HALF if checkpoint.config.get("model_type", "vit") == "vit" else IMAGENET
+    usual = IMAGENET if dino or checkpoint.config.get("model_type", "vit") != "vit" else HALF
     preprocessing = {
         "mean": tuple(theirs.get("image_mean", usual["mean"])),
         "std": tuple(theirs.get("image_std", usual["std"])),
