@@ -41,7 +41,7 @@ setup(
         "hub": HUB,  # hf:// addresses
         "test": APP + TEST,
         # What written weights are read with, in the slow tests; torch also reads .pth files.
-        "peers": ["timm>=1.0.20,<2", "torch>=2.6", "transformers>=4.50,<6"],
+        "peers": ["timm==1.0.31", "torch==2.13.0", "torchvision==0.28.0", "transformers==5.23.0"],
         "bench": [*APP, "keras-hub>=0.25", "onnx>=1.17", "onnxruntime>=1.20"],
     },
     classifiers=[

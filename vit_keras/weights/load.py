@@ -376,14 +376,11 @@ def _same_shape(array, variable):
 
 def _grouped(names):
     """Names that differ in one number alone, as one: blocks.{0-11}.norm1.weight"""
-    groups: dict[str, list[int]] = {}
+    groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        pattern = re.sub(r"(?<=[._])\d+(?=[./])", "{}", name, count=1)
-        numbers = groups.setdefault(pattern, [])
-        if pattern != name:
-            numbers.append(int(re.search(r"(?<=[._])(\d+)(?=[./])", name)[1]))
-    for pattern, numbers in groups.items():
-        many = (
-            f"{{{min(numbers)}-{max(numbers)}}}" if len(numbers) > 1 else "".join(map(str, numbers))
-        )
-        yield pattern.replace("{}", many, 1)
+        before, *rest = re.split(r"(?<=[._])(\d+)(?=[./])", name, maxsplit=1)
+        groups.setdefault((before, *rest[1:]), []).extend(rest[:1])
+    for (before, *after), numbers in groups.items():
+        ordered = sorted(numbers, key=int)
+        many = f"{{{ordered[0]}-{ordered[-1]}}}" if len(numbers) > 1 else "".join(numbers)
+        yield before + many + "".join(after)
