@@ -31,8 +31,8 @@ def _parser():
     fit.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
     fit.add_argument(
         "--weights",
-        help="start from these: a .keras, .npz, .safetensors or .pth file, a folder, an https:// or "
-        "hf:// address, or a name of vit_keras.PUBLISHED",
+        help="start from these: a .keras, .npz, .safetensors or .pth file, a folder, an https:// "
+        "or hf:// address, or a name of vit_keras.PUBLISHED",
     )
     fit.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
     fit.add_argument(

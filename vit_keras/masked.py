@@ -12,9 +12,7 @@ from keras import ops
 
 from vit_keras.config import ViTConfig
 from vit_keras.errors import InputError
-from vit_keras.layers import TransformerBlock
-from vit_keras.model import ViT, embed, norm, transform
-from vit_keras.preprocessing import Preprocessing
+from vit_keras.model import ViT, default_preprocessing, embed, norm, transform
 from vit_keras.variants import resolve_config
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
@@ -34,6 +32,17 @@ class DecoderConfig:
     heads: int = 16
     mlp_width: int = 2048
     mask_ratio: float = 0.75
+
+    def blocks(self, encoder: ViTConfig) -> ViTConfig:
+        """Its blocks as a ViTConfig: plain ones, with the encoder's epsilon and GELU"""
+        return ViTConfig(
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            mlp_width=self.mlp_width,
+            norm_epsilon=encoder.norm_epsilon,
+            gelu=encoder.gelu,
+        )
 
 
 @_register
@@ -89,14 +98,7 @@ def build_mae(variant="vit_b16", *, decoder=None, preprocessing=None, name=None,
     latent = norm(config, "norm")(transform(config, visible))
     x = keras.layers.Dense(decoder.width, name="decoder_embed")(latent)
     x = FillIn(patches, name="fill_in")([x, restore])
-    for index in range(decoder.depth):
-        x = TransformerBlock(
-            decoder.heads,
-            decoder.mlp_width,
-            norm_epsilon=config.norm_epsilon,
-            gelu=config.gelu,
-            name=f"decoder_block_{index}",
-        )(x)
+    x = transform(decoder.blocks(config), x, prefix="decoder_block")
     x = norm(config, "decoder_norm")(x)
     pixels = config.patch_size**2 * config.channels
     x = keras.layers.Dense(pixels, name="decoder_prediction", dtype="float32")(x)
@@ -138,12 +140,6 @@ def build_mim(variant="vit_b16", *, preprocessing=None, name=None, **overrides):
         config=dataclasses.asdict(config),
         preprocessing=dataclasses.asdict(preprocessing or default_preprocessing(config)),
     )
-
-
-def default_preprocessing(config: ViTConfig) -> Preprocessing:
-    """A centre crop, resized bilinearly and scaled to [-1, 1]"""
-    half = (0.5,) * config.channels
-    return Preprocessing(config.image_size, mean=half, std=half)
 
 
 def mae_loss(patches, prediction, mask, normalised=True):

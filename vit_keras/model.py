@@ -64,9 +64,7 @@ def build_vit(
             or class names that do not fit it.
     """
     config = resolve_config(variant, **overrides)
-    if preprocessing is None:
-        half = (0.5,) * config.channels
-        preprocessing = Preprocessing(config.image_size, mean=half, std=half)
+    preprocessing = preprocessing or default_preprocessing(config)
     class_names = tuple(map(str, class_names))
     _check_fits(config, preprocessing, class_names)
     images = keras.Input((*config.image_size, config.channels), name="images")
@@ -78,6 +76,12 @@ def build_vit(
         preprocessing=dataclasses.asdict(preprocessing),
         class_names=class_names,
     )
+
+
+def default_preprocessing(config: ViTConfig) -> Preprocessing:
+    """A centre crop, resized bilinearly and scaled to [-1, 1]"""
+    half = (0.5,) * config.channels
+    return Preprocessing(config.image_size, mean=half, std=half)
 
 
 def get_config(model) -> ViTConfig:

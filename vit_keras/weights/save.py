@@ -13,9 +13,9 @@ from vit_keras.files import replacing
 from vit_keras.model import ViT, get_config
 from vit_keras.positions import sincos2d
 from vit_keras.weights.checkpoint import shortened
+from vit_keras.weights.convert import weights_of
 from vit_keras.weights.google import GOOGLE
 from vit_keras.weights.huggingface import HUGGINGFACE, huggingface_settings
-from vit_keras.weights.load import weights_of
 from vit_keras.weights.names import POSITIONS, Shape, to_theirs
 from vit_keras.weights.timm import TIMM, timm_settings
 

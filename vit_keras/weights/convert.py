@@ -1,0 +1,152 @@
+"""Path, address, name or model -> Weights: a checkpoint of any family under our names."""
+
+import dataclasses
+
+import numpy as np
+
+from vit_keras.config import ViTConfig, as_image_size
+from vit_keras.errors import InputError
+from vit_keras.masked import DecoderConfig, MaskedAutoencoder
+from vit_keras.model import ViT, get_config, load_model
+from vit_keras.weights.checkpoint import read_checkpoint, shortened
+from vit_keras.weights.facebook import FACEBOOK
+from vit_keras.weights.family import Family
+from vit_keras.weights.google import GOOGLE
+from vit_keras.weights.huggingface import HUGGINGFACE
+from vit_keras.weights.infer import infer_config, infer_decoder
+from vit_keras.weights.names import PATCH_KERNEL, Row, Shape, to_ours
+from vit_keras.weights.sources import fetch
+from vit_keras.weights.timm import TIMM
+
+# In this order: Facebook's names are timm's, and some more.
+FAMILIES = (GOOGLE, HUGGINGFACE, FACEBOOK, TIMM)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A checkpoint of any family, under our names.
+
+    Attributes:
+        source, family: where it came from, and its family's name; "keras" for our own models.
+        rows: the family's name table, empty for our own.
+        ours: {our path: array}, the patch kernel as (y, x, channels, width).
+        unknown: their names that no row knows.
+        config: of the model the arrays were trained in, at its own image size and classes.
+        decoder: of a masked autoencoder, or None.
+        preprocessing: keyword arguments of Preprocessing but for image_size.
+        class_names: of the head, or ().
+        patch_resize: a key of positions.RESIZES.
+        left_out, assumed: as in `family.Prepared`.
+    """
+
+    source: str
+    family: str
+    rows: tuple[Row, ...]
+    ours: dict[str, np.ndarray]
+    unknown: tuple[str, ...]
+    config: ViTConfig
+    decoder: DecoderConfig | None
+    preprocessing: dict
+    class_names: tuple[str, ...]
+    patch_resize: str
+    left_out: dict[str, str]
+    assumed: tuple[str, ...]
+
+
+def read_weights(source, sha256, image_size, weights_image_size, overrides) -> Weights:
+    """Reads what `from_weights` takes, with its arguments of the same names."""
+    if isinstance(source, ViT):
+        return _of_model(source, source.name)
+    fetched = fetch(source, sha256)
+    if fetched.path.suffix == ".keras":
+        return _of_model(load_model(fetched.path), str(source))
+    checkpoint = read_checkpoint(fetched.path)
+    family = _family_of(checkpoint)
+    prepared = family.prepare(checkpoint)
+    known = {**prepared.config, **fetched.settings}
+    if weights_image_size is not None:
+        known["image_size"] = as_image_size(weights_image_size)
+    known.update({key: value for key, value in overrides.items() if key != "patch_size"})
+    try:
+        ours, unknown = to_ours(family.rows, prepared.arrays, _pixels(prepared, family))
+        config, assumed = infer_config(ours, known, image_size)
+        decoder = None
+        if "decoder_embed/kernel" in ours:
+            decoder, more = infer_decoder(ours, prepared.decoder)
+            assumed += more
+    except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{checkpoint.path} has the names of {family.name} and not the arrays of a whole ViT "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    return Weights(
+        source=str(source),
+        family=family.name,
+        rows=family.rows,
+        ours=ours,
+        unknown=tuple(unknown),
+        config=dataclasses.replace(
+            config,
+            position_resize=known.get("position_resize", family.position_resize),
+        ),
+        decoder=decoder,
+        preprocessing=prepared.preprocessing,
+        class_names=prepared.class_names,
+        patch_resize=family.patch_resize,
+        left_out=prepared.left_out,
+        assumed=(*prepared.assumed, *assumed),
+    )
+
+
+def weights_of(model):
+    """{our path: array} of a model, the patch kernel as (y, x, channels, width)"""
+    config = get_config(model)
+    ours = {variable.path: np.asarray(variable) for variable in model.weights}
+    if PATCH_KERNEL in ours and config.stem != "shifted_patches":
+        side = config.patch_size // config.stem_stride
+        kernel = ours[PATCH_KERNEL]
+        ours[PATCH_KERNEL] = kernel.reshape(side, side, -1, kernel.shape[-1])
+    return ours
+
+
+def _of_model(model, source) -> Weights:
+    """A model of this project as weights for another"""
+    config = get_config(model)
+    preprocessing = dataclasses.asdict(model.preprocessing)
+    del preprocessing["image_size"]
+    return Weights(
+        source=source,
+        family="keras",
+        rows=(),
+        ours=weights_of(model),
+        unknown=(),
+        config=config,
+        decoder=model.decoder if isinstance(model, MaskedAutoencoder) else None,
+        preprocessing=preprocessing,
+        class_names=model.class_names,
+        patch_resize="bicubic_antialias",
+        left_out={},
+        assumed=(),
+    )
+
+
+def _family_of(checkpoint) -> Family:
+    for family in FAMILIES:
+        if family.recognises(checkpoint):
+            return family
+    raise InputError(
+        f"{checkpoint.path} is no Vision Transformer of a known family "
+        f"({', '.join(family.name for family in FAMILIES)}). Its names: "
+        f"{shortened(checkpoint.arrays)}."
+    )
+
+
+def _pixels(prepared, family) -> Shape:
+    """What shapes depend on, as far as it is needed to read"""
+    for row in family.rows:
+        if row.ours == PATCH_KERNEL and row.theirs in prepared.arrays:
+            side, _, channels, _ = row.layout.read(prepared.arrays[row.theirs], Shape()).shape
+            return Shape(patch_size=side, channels=channels)
+    return Shape()
