@@ -22,6 +22,7 @@ def random_arrays(
     head_width=0,
     positions=True,
     stem=None,
+    prefix_positions=True,
 ):
     """Arrays as in the files; stem: None, or the bottlenecks in each stage of a hybrid's ResNet"""
     random = np.random.default_rng(seed)
@@ -65,7 +66,7 @@ def random_arrays(
     dense("embedding", patch, patch, features, width)
     arrays["embedding/kernel"] *= 0.1  # small tokens, so that LayerNorm's epsilon matters
     arrays["embedding/bias"] *= 0.1
-    tokens = grid[0] * grid[1] + (pooling == "token")
+    tokens = grid[0] * grid[1] + (pooling == "token" and prefix_positions)
     if pooling == "token":
         arrays["cls"] = normal(1, 1, width, scale=0.05)
     if positions:
@@ -102,9 +103,12 @@ def forward(arrays, images):
     x = x.reshape(batch, rows * columns, width) + a["embedding/bias"]
     if "Transformer/posembed_input/pos_embedding" not in a:
         x = x + sincos(rows, columns, width)
+    positions = a.get("Transformer/posembed_input/pos_embedding", np.zeros((1, 1, 1)))
+    if "cls" in a and positions.shape[1] == rows * columns:
+        x, positions = x + positions, np.zeros((1, 1, 1))
     if "cls" in a:
         x = np.concatenate([np.tile(a["cls"], (batch, 1, 1)), x], axis=1)
-    x = x + a.get("Transformer/posembed_input/pos_embedding", 0)
+    x = x + positions
     index = 0
     while f"Transformer/encoderblock_{index}/LayerNorm_0/scale" in a:
         block = f"Transformer/encoderblock_{index}"

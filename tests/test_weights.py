@@ -136,6 +136,7 @@ def test_a_new_head_keeps_the_rest(case, caplog):
     assert model.output_shape == (None, 7)
     assert "the head is new and untrained, for 7 classes (the checkpoint: 5)" in caplog.text
     close(outputs(model, images, "pool")[0], pooled)
+    assert not model(images).numpy().any()  # section 3.2 of the paper: even odds to start with
     close(from_weights(source(case), num_classes=0)(images), pooled)
 
 

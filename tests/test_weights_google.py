@@ -57,6 +57,10 @@ CASES = {
     "renumbered": ({}, renumbered),
     "opt/target": ({}, lambda a: {**prefixed("opt/target/", a), "opt/state/step": np.zeros(())}),
     "big_vision": ({"pooling": "gap"}, lambda a: prefixed("params/", big_vision(a))),
+    "big_vision's [CLS] has no position": (
+        {"prefix_positions": False},
+        lambda a: prefixed("params/", big_vision(a)),
+    ),
     "sincos2d": (
         {"pooling": "gap", "positions": False},
         lambda a: prefixed("params/", big_vision(a)),

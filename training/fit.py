@@ -23,6 +23,7 @@ from vit_keras.model import build_vit, load_model
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.variants import resolve_config
 from vit_keras.weights import from_weights, load_weights
+from vit_keras.weights.load import zero_heads
 
 
 def fit(recipe, out, callbacks=()):
@@ -75,6 +76,7 @@ def fit(recipe, out, callbacks=()):
         )
     if pretrained:
         load_weights(model, pretrained, replace_head=True)
+        zero_heads(model)
     print(_summary(model, recipe, splits, run), flush=True)
     best_epoch = _train(model, recipe, train, validation, run, callbacks)
 

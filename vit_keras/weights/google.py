@@ -81,6 +81,7 @@ ROWS = (
     *_norm("block{}/unit{}/gn_proj", "stem/block{}_unit{}/gn_proj", VECTOR),
 )
 
+_TOP_POSITIONS = "pos_embedding"
 _PREFIXES = ("params/img/", "opt/target/", "params/", "")
 # A newer Flax counts each kind of layer for itself; big_vision keeps positions at the top.
 _RENAMES = (
@@ -90,7 +91,7 @@ _RENAMES = (
     ),
     (r"(encoderblock_\d+/)MlpBlock_\d+/", r"\1MlpBlock_3/"),
     (r"(encoderblock_\d+/)LayerNorm_[12]/", r"\1LayerNorm_2/"),
-    (r"^pos_embedding$", "Transformer/posembed_input/pos_embedding"),
+    (rf"^{_TOP_POSITIONS}$", "Transformer/posembed_input/pos_embedding"),
     (r"(MAPHead_0/)MultiHeadAttention_0/", r"\1MultiHeadDotProductAttention_0/"),
 )
 _SCANNED = "Transformer/encoderblock/"  # all blocks in one array, on axis 0
@@ -117,7 +118,9 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
             for pattern, replacement in _RENAMES:
                 name = re.sub(pattern, replacement, name)
             arrays[name] = array
-    config = {"gelu": "tanh"}
+    config: dict = {"gelu": "tanh"}
+    if f"{prefix}{_TOP_POSITIONS}" in checkpoint.arrays:
+        config["prefix_positions"] = False  # big_vision adds them before it puts [CLS] in front
     query = arrays.get(_ATTENTION.format(0) + "query/kernel")
     if query is not None and query.ndim == 3:
         config["heads"] = query.shape[1]

@@ -112,6 +112,8 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
         "norm_epsilon": float(theirs.get("layer_norm_eps", 1e-6 if dino else 1e-12)),
         "gelu": _GELUS.get(activation, activation),
         "swiglu": _is_swiglu(arrays),
+        # True of ViT and DeiT; DINOv2's registers have none, and [CLS] now contains its own.
+        "prefix_positions": "embeddings.register_tokens" not in arrays,
     }
     for ours, name in (("heads", "num_attention_heads"), ("image_size", "image_size")):
         if name in theirs:

@@ -65,7 +65,8 @@ def infer_config(ours, known, image_size=None):
         for size in (known.get("image_size"), image_size)
     )
     scaled = bool(fields["layer_scale"])
-    grid, fields["prefix_positions"] = _grid(rows, prefix, fields["registers"], scaled, own, wanted)
+    conventions = _conventions(known, bool(fields["registers"]), scaled)
+    grid, fields["prefix_positions"] = _grid(rows, prefix, conventions, own, wanted)
     fields["image_size"] = tuple(side * fields["patch_size"] for side in grid)
     return ViTConfig(**fields), tuple(assumed)
 
@@ -135,13 +136,23 @@ def _units(ours, name):
     return 0 if kernel is None else kernel.shape[1]
 
 
-def _grid(rows, prefix, registers, scaled, own, wanted):
+def _conventions(known, registers, scaled):
+    """Whether tables of positions may have rows for the prefix, the likelier first, and how many
+    of the two a square grid is enough to believe."""
+    if "prefix_positions" in known:
+        return (known["prefix_positions"],), 1
+    if registers:  # published models with registers have positions for the patches alone
+        return (False, True), 1 + scaled
+    return (True, False), 1 + scaled  # of those with layer scale, DINOv2 has them, DeiT III not
+
+
+def _grid(rows, prefix, conventions, own, wanted):
     """The grid of patches, and whether the table of positions has rows for the prefix.
 
     Args:
         rows: of the table; None for fixed positions.
-        prefix: tokens before the patches, of which `registers` are registers.
-        scaled: whether the model has layer scale.
+        prefix: tokens before the patches.
+        conventions: of `_conventions`.
         own: the grid the checkpoint or the caller says it was made for, or None.
         wanted: the grid the caller wants, or None.
     """
@@ -152,18 +163,15 @@ def _grid(rows, prefix, registers, scaled, own, wanted):
             "the checkpoint has fixed positions and does not tell the size of its images; pass "
             "image_size=PIXELS or (height, width)."
         )
-    usual, other = (rows - prefix, True), (rows, not prefix)
-    if registers:  # published models with registers have positions for the patches alone
-        usual, other = other, usual
-    square = {count: (math.isqrt(count),) * 2 for count, _ in (usual, other) if count > 0}
-    candidates = [(own, usual), (own, other), (square.get(usual[0]), usual)]
-    if scaled:  # DeiT III has no positions for its [CLS] token, DINOv2 has one
-        candidates.append((square.get(other[0]), other))
-    candidates += [(wanted, usual), (wanted, other)]
-    for grid, (patches, prefixed) in candidates:
-        if grid and grid[0] * grid[1] == patches:
-            return grid, prefixed
+    ways, believed = conventions
+    counts = [(prefixed, rows - prefix * prefixed) for prefixed in ways]
+    candidates = [(own, *count) for count in counts]
+    candidates += [((math.isqrt(max(0, n)),) * 2, way, n) for way, n in counts[:believed]]
+    candidates += [(wanted, *count) for count in counts]
+    for grid, prefixed, patches in candidates:
+        if grid and patches > 0 and grid[0] * grid[1] == patches:
+            return grid, prefixed or not prefix
     raise InputError(
-        f"the checkpoint's {usual[0]} patches are no square grid; pass weights_image_size=(height, "
-        f"width), the size of the images it was made for."
+        f"the checkpoint's {counts[0][1]} patches are no square grid; pass weights_image_size="
+        f"(height, width), the size of the images it was made for."
     )

@@ -30,8 +30,9 @@ def from_weights(
         source: a path, an https:// address, hf://owner/name[@revision], or a row of
             `vit_keras.PUBLISHED`. Google's and big_vision's .npz, timm's, Hugging Face's and
             Facebook's files and folders, or a .keras file of this project.
-        num_classes: another number than the checkpoint's replaces its head by a new one, which is
-            to be trained; None keeps the head. 0 gives features, the pooled token.
+        num_classes: another number than the checkpoint's replaces its head by a new one of zeros
+            (arXiv:2010.11929, section 3.2), to be trained; None keeps the head. 0 gives features,
+            the pooled token.
         image_size: pixels, an int or (height, width); positions are resized by the rule of the
             checkpoint's family. None keeps its own.
         weights_image_size: the image size of the checkpoint, for one whose grid of patches is not
@@ -72,9 +73,18 @@ def from_weights(
     options["name"] = re.sub(r"[^A-Za-z0-9_.-]", "_", options["name"])
     model = build(config, **options)
     report = assign(model, weights, replace_head)
+    if replace_head:
+        zero_heads(model)
     for sentence in report.changed:
         logger.warning("%s: %s", report.source, sentence)
     return model
+
+
+def zero_heads(model):
+    """Sets a classifier to zero, which starts fine-tuning with even odds for every class"""
+    for layer in model.layers:
+        if layer.name in ("head", "head_dist"):
+            layer.set_weights([weight * 0 for weight in layer.get_weights()])
 
 
 def load_weights(
