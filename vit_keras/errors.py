@@ -21,7 +21,7 @@ def one_line_errors():
     try:
         yield
     except (InputError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        sys.exit("Error: " + " ".join(str(error).split("\n")))
 
 
 def did_you_mean(name, known):

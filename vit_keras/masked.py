@@ -42,6 +42,7 @@ class DecoderConfig:
             mlp_width=self.mlp_width,
             norm_epsilon=encoder.norm_epsilon,
             gelu=encoder.gelu,
+            qkv_bias=encoder.qkv_bias,
         )
 
 

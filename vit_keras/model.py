@@ -186,14 +186,15 @@ def norm(config, name):
 
 
 def _pool(config, name):
+    prefix = sum(config.prefix_tokens.values())
     if config.pooling == "map":
         return AttentionPool(
-            config.heads, config.mlp_width, config.norm_epsilon, config.gelu, name=name
+            config.heads, config.mlp_width, config.norm_epsilon, config.gelu, prefix, name=name
         )
     if config.pooling == "sequence":
         return SequencePool(name=name)
     kind = "dist" if name == "pool_dist" else config.pooling
-    return Pool(kind, sum(config.prefix_tokens.values()), name=name)
+    return Pool(kind, prefix, name=name)
 
 
 def _head(config, x, suffix):

@@ -36,7 +36,7 @@ class Pool(keras.layers.Layer):
 
 @_register
 class AttentionPool(keras.layers.Layer):
-    """A learned probe attends to all tokens, and an MLP follows: the "MAP" head.
+    """A learned probe attends to the patch tokens, and an MLP follows: the "MAP" head.
 
     (batch, tokens, width) -> (batch, width). arXiv:2106.04560, section 3.2, and big_vision's
     MAPHead: there is no LayerNorm before the attention, and the probe is no part of a residual.
@@ -46,10 +46,12 @@ class AttentionPool(keras.layers.Layer):
         mlp_width: hidden units of the MLP.
         norm_epsilon: added to the variance in the MLP's LayerNorm.
         gelu: "exact", "tanh" or "quick".
+        prefix: how many tokens stand before the patches; they are left out, as in timm.
     """
 
-    def __init__(self, heads, mlp_width, norm_epsilon=1e-6, gelu="exact", **kwargs):
+    def __init__(self, heads, mlp_width, norm_epsilon=1e-6, gelu="exact", prefix=0, **kwargs):
         super().__init__(**kwargs)
+        self.prefix = prefix
         self.heads = heads
         self.mlp_width = mlp_width
         self.norm_epsilon = norm_epsilon
@@ -74,7 +76,8 @@ class AttentionPool(keras.layers.Layer):
         query = split_heads(self.query(self.probe), self.heads)  # (1, heads, 1, width / heads)
         query = query * query.shape[-1] ** -0.5
         key, value = (
-            split_heads(x, self.heads) for x in ops.split(self.key_value(tokens), 2, axis=-1)
+            split_heads(x, self.heads)
+            for x in ops.split(self.key_value(tokens[:, self.prefix :]), 2, axis=-1)
         )
         weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
         x = self.projection(join_heads(ops.matmul(weights, value)))

@@ -148,11 +148,16 @@ def resolve_config(variant, **overrides):
             f"variant must be a row of vit_keras.VARIANTS or a ViTConfig. "
             f"Got {variant!r}{did_you_mean(variant, VARIANTS)}."
         )
+    check_fields(overrides)
+    return dataclasses.replace(config, **overrides)
+
+
+def check_fields(names):
+    """Refuses names that are no fields of a ViTConfig, with the nearest."""
     known = [field.name for field in dataclasses.fields(ViTConfig)]
-    for name in overrides:
+    for name in names:
         if name not in known:
             raise InputError(
                 f"a ViTConfig has no field {name!r}{did_you_mean(name, known)}. "
                 f"Its fields: {', '.join(known)}."
             )
-    return dataclasses.replace(config, **overrides)

@@ -74,11 +74,11 @@ def _adapt(weights, config):
     """The arrays resized to the config's grid and patches, and sentences about it"""
     ours, changed = dict(weights.ours), []
     old, new = weights.config.grid, config.grid
-    if POSITIONS in ours and old != new:
-        how = (
-            config.position_resize if weights.family == "keras" else weights.config.position_resize
-        )
-        ours[POSITIONS] = resize_positions(ours[POSITIONS][0], old, new, how)[np.newaxis]
+    tables = [name for name in (POSITIONS, "fill_in/positions") if name in ours]
+    if tables and old != new:
+        how = (config if weights.family == "keras" else weights.config).position_resize
+        for name in tables:
+            ours[name] = resize_positions(ours[name][0], old, new, how)[np.newaxis]
         changed.append(f"positions resized from {_by(old)} to {_by(new)} patches ({how})")
     kernel = ours.get(PATCH_KERNEL)
     if kernel is not None and kernel.ndim == 4 and config.patch_size != weights.config.patch_size:

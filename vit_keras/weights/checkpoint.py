@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import pickle
 
 import numpy as np
 
@@ -52,6 +53,7 @@ def read_checkpoint(path) -> Checkpoint:
         )
     try:
         arrays = readers[path.suffix](path)
+        arrays = {name: _as_float32(array) for name, array in arrays.items() if array.size}
     except InputError:
         raise
     except Exception as error:  # a broken file can fail in any of its layers
@@ -59,7 +61,9 @@ def read_checkpoint(path) -> Checkpoint:
         raise InputError(
             f"{path} cannot be read as {path.suffix} weights: {reason}. Is it whole?"
         ) from error
-    arrays = {name: _as_float32(array) for name, array in arrays.items()}
+    for wrapper in ("module.", "_orig_mod."):  # torch's DataParallel and compile
+        if arrays and all(name.startswith(wrapper) for name in arrays):
+            arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise InputError(
@@ -122,11 +126,17 @@ def _read_torch(path):
         ) from None
     # What the authors of MAE saved beside the weights: the command's arguments.
     with torch.serialization.safe_globals([argparse.Namespace]):
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{path} cannot be read: it is broken, or holds more than weights, which might run "
+                f"code. Save its state_dict alone, best as .safetensors."
+            ) from error
     for key in ("model", "state_dict", "model_state_dict"):
         contents = contents.get(key, contents)
     return {
-        name: tensor.float().numpy()
+        str(name): tensor.detach().float().numpy()
         for name, tensor in contents.items()
         if isinstance(tensor, torch.Tensor)
     }
@@ -136,13 +146,18 @@ def _read_json(path):
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(contents, dict):
+        raise InputError(f"{path} holds no settings but {type(contents).__name__}.")
+    return contents
 
 
 def _as_float32(array):
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
         # bfloat16, as NumPy writes it: the upper half of a float32.
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if np.iscomplexobj(array) or array.dtype.kind in "USO":
+        raise ValueError(f"an array of {array.dtype} is no weight")
     return np.asarray(array, dtype=np.float32)

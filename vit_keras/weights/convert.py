@@ -20,6 +20,7 @@ from vit_keras.weights.timm import TIMM
 
 # In this order: Facebook's names are timm's, and some more.
 FAMILIES = (GOOGLE, HUGGINGFACE, FACEBOOK, TIMM)
+_NOT_WHOLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,14 @@ class Weights:
     assumed: tuple[str, ...]
 
 
-def read_weights(source, sha256, image_size, weights_image_size, overrides) -> Weights:
-    """Reads what `from_weights` takes, with its arguments of the same names."""
+def read_weights(
+    source, sha256, image_size, weights_image_size, overrides, otherwise=None
+) -> Weights:
+    """Reads what `from_weights` takes, with its arguments of the same names.
+
+    Args:
+        otherwise: fields of ViTConfig for what the checkpoint does not tell.
+    """
     if isinstance(source, ViT):
         return _of_model(source, source.name)
     fetched = fetch(source, sha256)
@@ -62,24 +69,25 @@ def read_weights(source, sha256, image_size, weights_image_size, overrides) -> W
         return _of_model(load_model(fetched.path), str(source))
     checkpoint = read_checkpoint(fetched.path)
     family = _family_of(checkpoint)
-    prepared = family.prepare(checkpoint)
-    known = {**prepared.config, **fetched.settings}
+    told = {**fetched.settings, **overrides}
+    told.pop("patch_size", None)
     if weights_image_size is not None:
-        known["image_size"] = as_image_size(weights_image_size)
-    known.update({key: value for key, value in overrides.items() if key != "patch_size"})
+        told["image_size"] = as_image_size(weights_image_size)
     try:
+        prepared = family.prepare(checkpoint)
+        known = {**(otherwise or {}), **prepared.config, **told}
         ours, unknown = to_ours(family.rows, prepared.arrays, _pixels(prepared, family))
         config, assumed = infer_config(ours, known, image_size)
         decoder = None
         if "decoder_embed/kernel" in ours:
             decoder, more = infer_decoder(ours, prepared.decoder)
             assumed += more
-    except (KeyError, IndexError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError as error:
+        raise InputError(f"{checkpoint.path} ({family.name}): {error}") from error
+    except _NOT_WHOLE as error:  # strangers' files: names without arrays, settings of other types
         raise InputError(
-            f"{checkpoint.path} has the names of {family.name} and not the arrays of a whole ViT "
-            f"({type(error).__name__}: {error})."
+            f"{checkpoint.path} has the names of {family.name}, and not the arrays and settings of "
+            f"a whole ViT ({type(error).__name__}: {error})."
         ) from error
     return Weights(
         source=str(source),

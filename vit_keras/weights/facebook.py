@@ -39,7 +39,7 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     elif "mask_token" in arrays:
         left_out["mask_token"] = "is of use in pre-training alone"
         del arrays["mask_token"]
-    if "reg_token" in arrays and "cls_token" in arrays:
+    if "reg_token" in arrays and "cls_token" in arrays and "pos_embed" in arrays:
         fold_cls_position(arrays, "cls_token", "pos_embed")
     config = {**timm.settings_of_names(arrays), "norm_epsilon": 1e-6, "gelu": "exact"}
     preprocessing = {**IMAGENET, "crop": 0.875, "interpolation": "bicubic"}

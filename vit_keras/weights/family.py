@@ -12,6 +12,16 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
+def unique_names(names):
+    """Names of classes, the second "crane" as "crane (2)": ImageNet has a bird and a machine"""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in map(str, names):
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(unique)
+
+
 @dataclasses.dataclass(frozen=True)
 class Prepared:
     """A checkpoint whose names are those of its family's rows.

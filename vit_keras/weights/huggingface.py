@@ -2,10 +2,11 @@
 
 import re
 
+from vit_keras.errors import InputError
 from vit_keras.weights import timm
 from vit_keras.weights.checkpoint import Checkpoint
 from vit_keras.weights.facebook import fold_cls_position
-from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared
+from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared, unique_names
 from vit_keras.weights.names import (
     CONV,
     PATCH_KERNEL,
@@ -79,9 +80,9 @@ _RENAMES = (
     (r"(layer_scale[12])\.scale$", r"\1.lambda1"),
 )
 _GELUS = {
-    "gelu": "exact",
-    "gelu_new": "tanh",
-    "gelu_pytorch_tanh": "tanh",
+    **dict.fromkeys(("gelu", "gelu_python"), "exact"),
+    **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh"), "tanh"),
+    **dict.fromkeys(("gelu_fast", "gelu_accurate"), "tanh"),
     "quick_gelu": "quick",
 }
 _BICUBIC = 3  # PIL.Image.Resampling
@@ -98,7 +99,10 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     if "embeddings.mask_token" in arrays and "decoder.0.weight" not in arrays:
         left_out["embeddings.mask_token"] = "is of use in pre-training alone"
         del arrays["embeddings.mask_token"]
-    if "embeddings.register_tokens" in arrays:
+    if "embeddings.position_embeddings" not in arrays:
+        raise InputError("it has no table of positions: rotary or relative ones are not supported")
+    registers = "embeddings.register_tokens" in arrays
+    if registers:
         fold_cls_position(arrays, "embeddings.cls_token", "embeddings.position_embeddings")
     assumed = []
     dino = "encoder.layer.0.layer_scale1.lambda1" in arrays
@@ -108,13 +112,19 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
             f"config.json would tell"
         )
     activation = theirs.get("hidden_act", "gelu")
+    if activation not in _GELUS and not _is_swiglu(arrays):
+        raise InputError(f"hidden_act={activation!r} is not supported; {', '.join(_GELUS)} are")
+    if "pooler.dense.weight" in arrays and theirs.get("pooler_act", "tanh") != "tanh":
+        raise InputError(f"pooler_act={theirs['pooler_act']!r} is not supported; tanh is")
     config = {
         "norm_epsilon": float(theirs.get("layer_norm_eps", 1e-6 if dino else 1e-12)),
-        "gelu": _GELUS.get(activation, activation),
+        "gelu": _GELUS.get(activation, "exact"),
         "swiglu": _is_swiglu(arrays),
         # True of ViT and DeiT; DINOv2's registers have none, and [CLS] now contains its own.
-        "prefix_positions": "embeddings.register_tokens" not in arrays,
+        "prefix_positions": not registers,
     }
+    if registers:  # modeling_dinov2_with_registers.py alone antialiases
+        config["position_resize"] = "bicubic_antialias"
     for ours, name in (("heads", "num_attention_heads"), ("image_size", "image_size")):
         if name in theirs:
             config[ours] = theirs[name]
@@ -126,7 +136,8 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
         for ours, name in (("heads", "decoder_num_attention_heads"), ("mask_ratio", "mask_ratio"))
         if name in theirs
     }
-    names = [name for _, name in sorted((int(k), v) for k, v in theirs.get("id2label", {}).items())]
+    labels = theirs.get("id2label") or {}
+    names = [name for _, name in sorted((int(number), name) for number, name in labels.items())]
     if names == [f"LABEL_{number}" for number in range(len(names))]:
         names = []
     preprocessing = _preprocessing(checkpoint, dino)
@@ -140,7 +151,7 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
         config,
         preprocessing,
         decoder,
-        tuple(names),
+        unique_names(names),
         left_out,
         tuple(assumed),
     )
@@ -156,17 +167,21 @@ def _preprocessing(checkpoint, dino):
     """preprocessor_config.json, or what the model type's authors use -> keyword arguments"""
     theirs = checkpoint.preprocessor
     usual = IMAGENET if dino or checkpoint.config.get("model_type", "vit") != "vit" else HALF
-    preprocessing = {
-        "mean": tuple(theirs.get("image_mean", usual["mean"])),
-        "std": tuple(theirs.get("image_std", usual["std"])),
-        "interpolation": "bicubic" if theirs.get("resample", 2) == _BICUBIC else "bilinear",
-        "resize": "squash",
-    }
+    # What 255 becomes before the mean is subtracted.
+    scale = 255 * (theirs.get("rescale_factor", 1 / 255) if theirs.get("do_rescale", True) else 1)
+    mean, std = theirs.get("image_mean") or usual["mean"], theirs.get("image_std") or usual["std"]
     if not theirs.get("do_normalize", True):
-        preprocessing.update(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    resized, cropped = _shorter_side(theirs.get("size")), _shorter_side(theirs.get("crop_size"))
+        mean, std = [0.0] * len(usual["mean"]), [1.0] * len(usual["std"])
+    size = theirs.get("size")
+    preprocessing = {
+        "mean": tuple(value / scale for value in mean),
+        "std": tuple(value / scale for value in std),
+        "interpolation": "bicubic" if theirs.get("resample", 2) == _BICUBIC else "bilinear",
+        "resize": "crop" if isinstance(size, dict) and "shortest_edge" in size else "squash",
+    }
+    resized, cropped = _shorter_side(size), _shorter_side(theirs.get("crop_size"))
     if theirs.get("do_center_crop") and resized and cropped:
-        preprocessing.update(resize="crop", crop=min(1.0, cropped / resized))
+        preprocessing["crop"] = min(1.0, cropped / resized)
     return preprocessing
 
 

@@ -34,7 +34,8 @@ def infer_config(ours, known, image_size=None):
         "mlp_width": len(ours["block_0/mlp/reduce/kernel"]),
         "num_classes": _units(ours, "head"),
         "head_width": _units(ours, "pre_logits"),
-        "distilled": "head_dist/kernel" in ours,
+        "distilled": "patch_encoder/dist" in ours
+        and ("head_dist/kernel" in ours or "head/kernel" not in ours),
         "registers": ours["patch_encoder/registers"].shape[1]
         if "patch_encoder/registers" in ours
         else 0,
@@ -54,7 +55,7 @@ def infer_config(ours, known, image_size=None):
         fields["cls_token"] = cls_token
     if "heads" not in fields:
         fields["heads"] = usual_heads(width)
-        if width not in _HEADS:
+        if width not in _HEADS and not fields.get("swiglu"):
             assumed.append(f"heads={fields['heads']}; pass heads=N if it has another number")
     patch_size = known.get("patch_size", fields["patch_size"])
     fields["patch_size"] = fields["patch_size"] if POSITIONS in ours else patch_size
@@ -89,7 +90,7 @@ _HEADS = {
     config.width: config.heads
     for name, config in VARIANTS.items()
     if name.startswith(("vit_ti16", "vit_s16", "vit_m16", "vit_b16", "vit_l16", "vit_h14", "vit_g"))
-    or name in ("vit_so400m14", "dinov2_g14")
+    or name == "vit_so400m14"
 }
 
 
@@ -165,13 +166,26 @@ def _grid(rows, prefix, conventions, own, wanted):
         )
     ways, believed = conventions
     counts = [(prefixed, rows - prefix * prefixed) for prefixed in ways]
-    candidates = [(own, *count) for count in counts]
-    candidates += [((math.isqrt(max(0, n)),) * 2, way, n) for way, n in counts[:believed]]
-    candidates += [(wanted, *count) for count in counts]
-    for grid, prefixed, patches in candidates:
-        if grid and patches > 0 and grid[0] * grid[1] == patches:
-            return grid, prefixed or not prefix
+    squares = [((math.isqrt(max(0, n)),) * 2, way, n) for way, n in counts[:believed]]
+
+    def fitting(candidates):
+        return [
+            (grid, prefixed or not prefix)
+            for grid, prefixed, patches in candidates
+            if grid and patches > 0 and grid[0] * grid[1] == patches
+        ]
+
+    certain = fitting([(own, *count) for count in counts])
+    square = fitting(squares)
+    as_wanted = fitting([(wanted, *count) for count in counts])
+    if certain:
+        return certain[0]
+    if square and (not as_wanted or as_wanted[0][0] in {grid for grid, _ in square}):
+        return square[0]
+    if as_wanted and not square:
+        return as_wanted[0]
     raise InputError(
-        f"the checkpoint's {counts[0][1]} patches are no square grid; pass weights_image_size="
-        f"(height, width), the size of the images it was made for."
+        f"the checkpoint's {counts[0][1]} patches are "
+        f"{'no square grid' if not square else 'a square grid or the one of image_size'}; pass "
+        f"weights_image_size=(height, width), the size of the images it was made for."
     )

@@ -5,9 +5,11 @@ import logging
 import pathlib
 import re
 
+from vit_keras.config import check_integer
 from vit_keras.masked import build_mae, build_mim
 from vit_keras.model import ViT, build_vit, get_config
 from vit_keras.preprocessing import Preprocessing
+from vit_keras.variants import check_fields
 from vit_keras.weights.assign import LoadReport, assign
 from vit_keras.weights.convert import read_weights
 
@@ -50,13 +52,14 @@ def from_weights(
         InputError: for a source that is not there or broken, for a checkpoint that is not whole or
             not a ViT (missing and unused names are listed), and for what it cannot tell.
     """
+    check_fields(overrides)
     weights = read_weights(source, sha256, image_size, weights_image_size, overrides)
     wanted = dict(overrides)
     if image_size is not None:
         wanted["image_size"] = image_size
     elif "patch_size" in overrides:
-        grid, patch_size = weights.config.grid, overrides["patch_size"]
-        wanted["image_size"] = tuple(side * patch_size for side in grid)
+        patch_size = check_integer("patch_size", overrides["patch_size"], minimum=1)
+        wanted["image_size"] = tuple(side * patch_size for side in weights.config.grid)
     replace_head = num_classes is not None and num_classes != weights.config.num_classes
     if replace_head:
         wanted.update(num_classes=num_classes, head_width=0)
@@ -103,9 +106,10 @@ def load_weights(
         InputError: as for `from_weights`, and for a checkpoint of another model.
     """
     config = get_config(model)
-    weights = read_weights(source, sha256, config.image_size, weights_image_size, {})
+    otherwise = {"heads": config.heads, "prefix_positions": config.prefix_positions}
+    weights = read_weights(source, sha256, config.image_size, weights_image_size, {}, otherwise)
     report = assign(model, weights, replace_head)
-    for field in ("gelu", "norm_epsilon", "pooling", "norm_after_pooling"):
+    for field in ("heads", "gelu", "norm_epsilon", "pooling", "norm_after_pooling"):
         theirs, own = getattr(weights.config, field), getattr(config, field)
         if theirs != own:
             logger.warning(

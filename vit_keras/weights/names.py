@@ -122,21 +122,25 @@ def match_rows(rows, names):
 
 
 def to_ours(rows, arrays, shape):
-    """Their arrays -> ({our path: array}, names of theirs that no row knows).
+    """Their arrays -> ({our path: array}, names of theirs that no row knows or another has taken).
 
     A variable is left out if not all of its parts are there.
     """
     matched = match_rows(rows, arrays)
     parts: dict[str, dict] = {}
+    unknown = [name for name in arrays if name not in matched]
     for name, (row, numbers) in matched.items():
-        path = row.ours.format(*numbers)
-        parts.setdefault(path, {})[row.part] = (row, row.layout.read(arrays[name], shape))
+        found = parts.setdefault(row.ours.format(*numbers), {})
+        if row.part in found:
+            unknown.append(name)
+        else:
+            found[row.part] = (row, row.layout.read(arrays[name], shape))
     ours = {}
     for path, found in parts.items():
         row = next(iter(found.values()))[0]
         if len(found) == row.parts:
             ours[path] = np.concatenate([found[part][1] for part in sorted(found)], axis=-1)
-    return ours, [name for name in arrays if name not in matched]
+    return ours, unknown
 
 
 def to_theirs(rows, ours, shape):

@@ -30,7 +30,7 @@ _ALWAYS: dict[str, dict] = {
         "qkv_bias": True,
         "swiglu": False,
     },
-    "timm": {},
+    "timm": {"head_width": 0},
     "huggingface": {
         "pooling": "cls",
         "norm_after_pooling": False,
@@ -103,6 +103,8 @@ def _save_huggingface(model, path):
     config = model.config
     if config.head_width and config.num_classes:
         raise InputError("huggingface files have no place for head_width beside a classifier.")
+    if config.distilled and not config.num_classes:
+        raise InputError("huggingface files have no place for the mean of two tokens.")
     prefix = "deit." if config.distilled else "vit."
     heads = ("cls_classifier", "distillation_classifier") if config.distilled else ("classifier",)
     named = {}

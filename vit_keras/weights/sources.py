@@ -38,6 +38,8 @@ def fetch(source, sha256=None) -> Fetched:
     Raises:
         InputError: for an unknown name, and for what cannot be fetched whole.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"weights come from a path, an address, a name or a ViT. Got {source!r}.")
     text = str(source)
     if text in PUBLISHED and not pathlib.Path(text).exists():
         row = PUBLISHED[text]
@@ -59,7 +61,10 @@ def _download(address, sha256) -> pathlib.Path:
     """Fetches a file into Keras's cache, under its address's own folder"""
     home = os.environ.get("KERAS_HOME", "~/.keras")  # where get_file puts files, too
     cache = pathlib.Path(home).expanduser() / "vit_keras"
-    name = pathlib.PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(address).path)).name
+    try:
+        name = pathlib.PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(address).path)).name
+    except ValueError as error:
+        raise InputError(f"{address} is no address: {error}.") from error
     if not name:
         raise InputError(f"{address} names no file.")
     target = cache / hashlib.sha256(address.encode()).hexdigest()[:16] / name

@@ -1,7 +1,10 @@
 """timm's files: .safetensors with the names of timm/models/vision_transformer.py."""
 
+import re
+
+from vit_keras.errors import InputError
 from vit_keras.weights.checkpoint import Checkpoint
-from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared
+from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared, unique_names
 from vit_keras.weights.names import (
     CONV,
     PATCH_KERNEL,
@@ -58,14 +61,19 @@ CLIP = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
-# The architectures of timm 1.0.31's vision_transformer.py with act_layer='gelu_tanh'.
-_TANH = (
-    "vit_base_patch32_siglip",
-    "vit_large_patch16_siglip_512",
-    "vit_large_patch16_siglip_gap_512",
-    "vit_so400m_patch16_siglip",
-    "vit_giantopt_patch16_siglip",
-)
+# What arrays do not tell of architectures in timm 1.0.31's vision_transformer.py, by how their
+# names begin.
+_ARCHITECTURES: dict[str, dict] = {
+    "vit_base_patch32_siglip": {"gelu": "tanh"},
+    "vit_large_patch16_siglip_512": {"gelu": "tanh"},
+    "vit_large_patch16_siglip_gap_512": {"gelu": "tanh"},
+    "vit_so400m_patch16_siglip": {"gelu": "tanh"},
+    "vit_giantopt_patch16_siglip": {"gelu": "tanh", "heads": 16},
+    "vit_base_patch16_gap": {"heads": 16},
+}
+# Other models with the same names of arrays: rotary positions, norms behind the branches, ...
+_OTHERS = re.compile(r"_rope_|_rpn_|vit_pe_|_parallel_|^eva|^beit|^samvit|^naflexvit|_dinov3")
+_POOLINGS = {"token": "cls", "avg": "mean", "map": "map"}
 _GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 
 
@@ -81,13 +89,17 @@ def settings_of_names(arrays):
     """What the names of timm's and Facebook's arrays tell about a ViTConfig"""
     settings: dict = {}
     if "fc_norm.weight" in arrays:
-        settings.update(pooling="mean", norm_after_pooling=True)
+        settings["norm_after_pooling"] = True
+        if "attn_pool.latent" not in arrays:
+            settings["pooling"] = "mean"
     query_norm = arrays.get("blocks.0.attn.q_norm.weight")
     if query_norm is not None:
-        settings["heads"] = len(arrays["blocks.0.norm1.weight"]) // len(query_norm)
+        settings["heads"] = arrays[PATCH].shape[0] // len(query_norm)
     first, second = arrays.get("blocks.0.mlp.fc1.weight"), arrays.get("blocks.0.mlp.fc2.weight")
     if first is not None and second is not None:
         settings["swiglu"] = first.shape[0] == 2 * second.shape[1]
+    if "pos_embed" not in arrays:
+        raise InputError("it has no table of positions: rotary or relative ones are not supported")
     return settings
 
 
@@ -97,48 +109,69 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     if "mask_token" in arrays:
         left_out["mask_token"] = "is of use in pre-training alone"
         del arrays["mask_token"]
-    config = {**settings_of_names(arrays), "norm_epsilon": 1e-6, "gelu": "exact"}
-    architecture = checkpoint.config.get("architecture", "")
     # The hub's settings: pretrained_cfg, and the arguments in which a model differs from its name.
     published = {**checkpoint.config, **checkpoint.config.get("pretrained_cfg", {})}
-    arguments = checkpoint.config.get("model_args", {})
-    assumed = []
-    if "norm_pre.weight" in arrays:
-        config["norm_epsilon"] = 1e-5
-        hint = f"{architecture} {checkpoint.path.name} {checkpoint.path.parent.name}"
-        if "quickgelu" in hint:
-            config["gelu"] = "quick"
-        elif not architecture:
-            assumed.append(
-                "gelu='exact', as timm's CLIP models have it; OpenAI's own need gelu='quick'"
-            )
-    if architecture.startswith(_TANH):
-        config["gelu"] = "tanh"
-    if "act_layer" in arguments:
-        config["gelu"] = _GELUS.get(arguments["act_layer"], config["gelu"])
-    if "num_heads" in arguments:
-        config["heads"] = arguments["num_heads"]
-    pooling = arguments.get("global_pool", checkpoint.config.get("global_pool"))
-    if pooling in ("avg", "mean"):
-        config["pooling"] = "mean"
-    size = arguments.get("img_size") or (published.get("input_size") or [None])[1:]
-    if size:
-        config["image_size"] = tuple(size) if isinstance(size, list | tuple) else (size, size)
     preprocessing = _preprocessing(published, arrays)
+    assumed = []
     if "mean" not in published:
         assumed.append(
             f"mean={preprocessing['mean']}, std={preprocessing['std']}, as usual for such models; "
             f"config.json of timm's hub would tell"
         )
-    names = tuple(published.get("label_names") or ())
+    if not checkpoint.config:
+        assumed += _doubts(arrays)
     return Prepared(
         arrays,
-        config,
+        {**settings_of_names(arrays), "gelu": "exact", **_settings(checkpoint, published, arrays)},
         preprocessing,
-        class_names=names,
+        class_names=unique_names(published.get("label_names") or ()),
         left_out=left_out,
         assumed=tuple(assumed),
     )
+
+
+def _settings(checkpoint, published, arrays):
+    """What config.json, or else a file's name, tells about a ViTConfig"""
+    architecture = published.get("architecture", "")
+    if _OTHERS.search(architecture):
+        raise InputError(f"timm's {architecture} is another model than a plain ViT")
+    settings: dict = {"norm_epsilon": 1e-5 if "norm_pre.weight" in arrays else 1e-6}
+    for begins, fields in _ARCHITECTURES.items():
+        if architecture.startswith(begins):
+            settings.update(fields)
+    hint = f"{architecture} {checkpoint.path.name} {checkpoint.path.parent.name}"
+    if "quickgelu" in hint:
+        settings["gelu"] = "quick"
+    arguments = checkpoint.config.get("model_args", {})
+    if arguments.get("pool_include_prefix"):
+        raise InputError("pool_include_prefix=True is not supported")
+    tables = {"act_layer": ("gelu", _GELUS), "global_pool": ("pooling", _POOLINGS)}
+    for theirs, (ours, table) in tables.items():
+        value = arguments.get(theirs, checkpoint.config.get(theirs))
+        if value is not None and value not in table:
+            raise InputError(f"{theirs}={value!r} is not supported; {', '.join(table)} are")
+        if value is not None:
+            settings[ours] = table[value]
+    if "num_heads" in arguments:
+        settings["heads"] = arguments["num_heads"]
+    size = arguments.get("img_size") or (published.get("input_size") or [None])[1:]
+    if size:
+        settings["image_size"] = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    return settings
+
+
+def _doubts(arrays):
+    """Sentences about what only config.json would tell"""
+    if "norm_pre.weight" in arrays:
+        yield "gelu='exact', as timm's CLIP models have it; OpenAI's own need gelu='quick'"
+    if "attn_pool.latent" in arrays:
+        yield "gelu='exact'; the larger models of SigLIP 2 need gelu='tanh'"
+    if (
+        "cls_token" in arrays
+        and "fc_norm.weight" not in arrays
+        and "attn_pool.q.weight" not in (arrays)
+    ):
+        yield "pooling='cls'; pass pooling='mean' for a model that averages its patches"
 
 
 def _preprocessing(published, arrays):
@@ -180,7 +213,7 @@ def timm_settings(model):
         architecture = "vit_giant_patch14_dinov2"
     if config.distilled:
         architecture = "deit_base_distilled_patch16_224"
-    pool = {"cls": "token", "mean": "avg", "map": "map"}[config.pooling]
+    pool = {ours: theirs for theirs, ours in _POOLINGS.items()}[config.pooling]
     arguments = {
         "img_size": list(config.image_size),
         "patch_size": config.patch_size,
@@ -188,7 +221,8 @@ def timm_settings(model):
         "embed_dim": config.width,
         "depth": config.depth,
         "num_heads": config.heads,
-        "mlp_ratio": config.mlp_width * (2 if config.swiglu else 1) / config.width,
+        # timm multiplies and cuts off: half a unit more keeps it from losing one.
+        "mlp_ratio": (config.mlp_width * (2 if config.swiglu else 1) + 0.5) / config.width,
         "qkv_bias": config.qkv_bias,
         "qk_norm": config.qk_norm,
         "init_values": config.layer_scale or None,
