@@ -4,6 +4,7 @@ import json
 import logging
 import pathlib
 import shutil
+import sys
 
 import keras
 import numpy as np
@@ -119,7 +120,7 @@ def test_encoders_of_masked_models_become_classifiers(caplog):
     classifier = from_weights(source("hf_mae"), num_classes=3)
 
     assert classifier.output_shape == (None, 3)
-    assert "the head is new and untrained, for 3 classes" in caplog.text
+    assert "the head is new, to be trained for 3 classes" in caplog.text
     embedded = [outputs(m, i, "patch_encoder")[0] for m, i in (
         (whole, {"images": images, "noise": np.zeros((1, 9), "float32")}), (classifier, images),
     )]  # fmt: skip
@@ -134,7 +135,7 @@ def test_a_new_head_keeps_the_rest(case, caplog):
     model = from_weights(source(case), num_classes=7)
 
     assert model.output_shape == (None, 7)
-    assert "the head is new and untrained, for 7 classes (the checkpoint: 5)" in caplog.text
+    assert "the head is new, to be trained for 7 classes (the checkpoint: 5)" in caplog.text
     close(outputs(model, images, "pool")[0], pooled)
     assert not model(images).numpy().any()  # section 3.2 of the paper: even odds to start with
     close(from_weights(source(case), num_classes=0)(images), pooled)
@@ -233,7 +234,10 @@ def replace(name, array):
     ("change", "message"),
     [
         (lambda a: a.pop("blocks.1.norm2.bias"), "missing: blocks.1.norm2.bias"),
-        (lambda a: a.pop("blocks.0.attn.qkv.weight"), "not the arrays of a whole ViT|missing"),
+        (
+            lambda a: a.pop("blocks.0.attn.qkv.weight"),
+            "is no whole ViT: blocks.0.attn.qkv.weight|missing: blocks.0.attn.qkv.weight",
+        ),
         (replace("extra", np.ones(2, "float32")), "not used: extra"),
         (
             replace("blocks.1.attn.proj.weight", np.ones((16, 15), "float32")),
@@ -268,11 +272,11 @@ def test_another_number_of_classes_has_to_be_asked_for():
     model = build_vit(get_config(from_weights(PLAIN)), num_classes=3)
     head = model.get_layer("head").get_weights()
 
-    with pytest.raises(InputError, match=r"head.weight \(16x5 for 16x3\).*replace_head=True"):
+    with pytest.raises(InputError, match=r"head.weight \(16x5 for 16x3\).*keep_head=True"):
         load_weights(model, PLAIN)
-    report = load_weights(model, PLAIN, replace_head=True)
+    report = load_weights(model, PLAIN, keep_head=True)
 
-    assert "the head is new and untrained, for 3 classes (the checkpoint: 5)" in str(report)
+    assert report.loaded == len(model.weights) - 2
     np.testing.assert_array_equal(model.get_layer("head").get_weights()[0], head[0])
 
 
@@ -422,3 +426,185 @@ def test_messages_are_of_the_librarys_logger(caplog):
 
     assert {record.name for record in caplog.records} == {"vit_keras"}
     assert "positions resized from 3x3 to 4x4 patches (bicubic_antialias)" in caplog.text
+
+
+# What other people's checkpoints have shown.
+
+
+def folder_with(tmp_path, case, arrays=None, **changes):
+    """A copy of a fixture with other arrays, or other values in its config.json"""
+    folder = tmp_path / "changed"
+    shutil.copytree(FIXTURES / case, folder)
+    if arrays is not None:
+        save_file(arrays, folder / "model.safetensors")
+    config = folder / "config.json"
+    contents = json.loads(config.read_text()) if config.exists() else {}
+    config.write_text(json.dumps({**contents, **changes}))
+    return folder
+
+
+def test_two_classes_of_one_name_are_told_apart(tmp_path):
+    labels = {str(number): name for number, name in enumerate(["crane", "cat", "crane", "a", "b"])}
+
+    model = from_weights(folder_with(tmp_path, "hf_vit", id2label=labels))
+
+    assert model.class_names == ("crane", "cat", "crane (2)", "a", "b")
+
+
+def test_a_classifier_does_not_read_the_pooler(tmp_path):
+    arrays = load_file(FIXTURES / "hf_vit" / "model.safetensors")
+    arrays["vit.pooler.dense.weight"] = np.ones((16, 16), "float32")
+    arrays["vit.pooler.dense.bias"] = np.ones(16, "float32")
+
+    with np.load(FIXTURES / "hf_vit" / "io.npz") as io:
+        close(from_weights(folder_with(tmp_path, "hf_vit", arrays))(io["images"]), io["logits"])
+
+
+def test_features_are_without_the_pooler(tmp_path):
+    arrays = load_file(FIXTURES / "hf_vit_model" / "model.safetensors")
+    arrays["pooler.dense.weight"] = np.eye(16, dtype="float32")
+    arrays["pooler.dense.bias"] = np.ones(16, "float32")
+    folder = folder_with(tmp_path, "hf_vit_model", arrays)
+
+    with np.load(FIXTURES / "hf_vit_model" / "io.npz") as io:
+        close(from_weights(folder)(io["images"]), np.tanh(io["pooled"] + 1))
+        close(from_weights(folder, num_classes=0)(io["images"]), io["pooled"])
+    assert get_config(from_weights(folder, num_classes=3)).head_width == 0
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "message"),
+    [
+        ("hf_vit", {"hidden_act": "relu"}, "hidden_act='relu' is not supported"),
+        ("hf_vit", {"layer_norm_eps": None}, "not the arrays and settings of a whole ViT"),
+        ("hf_vit", {"id2label": ["a"]}, "not the arrays and settings of a whole ViT"),
+        ("timm_plain", {"architecture": "vit_base_patch16_rope_224"}, "another model"),
+        ("timm_plain", {"model_args": {"act_layer": "relu"}}, "act_layer='relu' is not supported"),
+        ("timm_plain", {"global_pool": "max"}, "global_pool='max' is not supported"),
+        ("timm_plain", {"model_args": []}, "not the arrays and settings of a whole ViT"),
+    ],
+)
+def test_settings_of_other_models_are_refused(case, changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        from_weights(folder_with(tmp_path, case, **changes))
+
+
+@pytest.mark.parametrize("contents", ["[]", "null", "", "{"])
+def test_broken_settings_are_refused_by_name(contents, tmp_path):
+    folder = folder_with(tmp_path, "timm_plain")
+    (folder / "config.json").write_text(contents)
+
+    with pytest.raises(InputError, match=r"config.json (is not JSON|holds no settings)"):
+        from_weights(folder)
+
+
+def test_two_last_norms_are_one_too_many(tmp_path):
+    def change(arrays):
+        arrays["fc_norm.weight"] = arrays["norm.weight"]
+        arrays["fc_norm.bias"] = arrays["norm.bias"]
+
+    with pytest.raises(InputError, match="not used: (fc_)?norm.bias, (fc_)?norm.weight"):
+        from_weights(broken(tmp_path, change))
+
+
+def test_a_missing_part_is_named_alone(tmp_path):
+    arrays = load_file(FIXTURES / "hf_vit" / "model.safetensors")
+    del arrays["vit.encoder.layer.1.attention.attention.key.bias"]
+
+    with pytest.raises(InputError) as error:
+        from_weights(folder_with(tmp_path, "hf_vit", arrays))
+
+    assert "missing: encoder.layer.1.attention.attention.key.bias." in str(error.value)
+
+
+def test_a_positionless_checkpoint_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no table of positions"):
+        from_weights(broken(tmp_path, lambda arrays: arrays.pop("pos_embed")), image_size=24)
+
+
+def test_a_size_that_does_not_fit_the_weights_is_refused():
+    with pytest.raises(InputError, match=r"makes 2x2 patches, and the checkpoint has 10 positions"):
+        from_weights(PLAIN, weights_image_size=16)
+
+
+def test_what_the_caller_tells_is_not_assumed(caplog):
+    from_weights(source("timm_clip_exact"), gelu="quick", heads=2)
+
+    assert "assumed gelu" not in caplog.text
+    assert "assumed heads" not in caplog.text
+
+
+def test_mistyped_overrides_are_refused():
+    with pytest.raises(InputError, match="no field 'head'; did you mean heads"):
+        from_weights(PLAIN, head=2)
+
+
+def test_the_checksum_of_a_local_file_is_checked():
+    with pytest.raises(InputError, match="is no file of sha256 0000"):
+        from_weights(PLAIN, sha256="0" * 64)
+
+
+def test_other_normalisation_is_warned_about(caplog):
+    load_weights(build_vit(get_config(from_weights(source("timm_deit3")))), source("timm_deit3"))
+
+    assert "trained with mean=(0.485, 0.456, 0.406), and this model has (0.5" in caplog.text
+
+
+def test_torch_is_asked_for_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+    with pytest.raises(InputError, match=r"pip install torch. Or, .*safetensors.torch.save_file"):
+        from_weights(FIXTURES / "fb_deit" / "weights.pth")
+
+
+def test_a_map_head_looks_at_the_patches_alone(tmp_path):
+    model = tiny_model(pooling="map", cls_token=True, registers=2)
+    pool = model.get_layer("pool")
+    tokens = np.random.default_rng(0).standard_normal((1, 27, 48)).astype("float32")
+    others = tokens.copy()
+    others[:, :3] += 1
+
+    np.testing.assert_array_equal(pool(tokens), pool(others))
+
+
+def test_masked_autoencoders_are_rebuilt_at_another_size():
+    model = from_weights(source("hf_mae"), image_size=32)
+
+    table = load_file(FIXTURES / "hf_mae" / "model.safetensors")["decoder.decoder_pos_embed"][0]
+    expected = resize_positions(table, (3, 3), (4, 4), "bicubic")
+    np.testing.assert_array_equal(model.get_layer("fill_in").get_weights()[1][0], expected)
+    with pytest.raises(InputError, match="patch_size is for its encoder"):
+        from_weights(source("hf_mae"), patch_size=4)
+    assert from_weights(source("hf_mae"), patch_size=4, num_classes=0).input_shape[1] == 12
+
+
+@pytest.mark.parametrize("case", ["timm_distilled", "hf_mae", "hf_mim"])
+def test_outputs_are_float32_under_mixed_precision(case):
+    before = from_weights(source(case))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = from_weights(source(case))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    inputs = {
+        keras_input.name: np.random.default_rng(0).random((1, *keras_input.shape[1:]))
+        for keras_input in model.inputs
+    }
+    inputs = {name: array.astype("float32") for name, array in inputs.items()}
+    if "masked" in inputs:
+        inputs["masked"] = np.round(inputs["masked"])
+
+    outputs = [keras.tree.flatten(m(inputs if len(inputs) > 1 else inputs["images"]))
+               for m in (before, model)]  # fmt: skip
+
+    for full, half in zip(*outputs, strict=True):
+        assert keras.backend.standardize_dtype(half.dtype) == "float32"
+        np.testing.assert_allclose(half, full, atol=0.1)
+
+
+def test_registers_grow_apart():
+    model = build_vit("vit_b16", image_size=16, num_classes=2, registers=2, prefix_positions=False,
+                      patch_size=8, width=16, depth=1, heads=2, mlp_width=16)  # fmt: skip
+    first, second = np.asarray(model.get_layer("patch_encoder").prefix_table[1])[0]
+
+    assert np.abs(first - second).max() > 0.005

@@ -22,8 +22,7 @@ from vit_keras.files import replacing, write_json
 from vit_keras.model import build_vit, load_model
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.variants import resolve_config
-from vit_keras.weights import from_weights, load_weights
-from vit_keras.weights.load import zero_heads
+from vit_keras.weights import from_weights
 
 
 def fit(recipe, out, callbacks=()):
@@ -61,22 +60,18 @@ def fit(recipe, out, callbacks=()):
     config, preprocessing = _model_of(recipe, pretrained)
     splits = _load_splits(recipe)
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", describe_run(recipe))
+    write_json(run / "config.json", describe_run(recipe, config, preprocessing))
     splits = _only_readable(splits, recipe, config.image_size, run)
     train, validation = splits["train"], splits["validation"]
 
     keras.utils.set_random_seed(recipe.seed)
+    classes = train.class_names
+    labelled = {"preprocessing": preprocessing, "class_names": classes, "num_classes": len(classes)}
     with _dtype_policy(recipe.mixed_precision):
-        model = build_vit(
-            config,
-            num_classes=len(train.class_names),
-            class_names=train.class_names,
-            preprocessing=preprocessing,
-            name=pretrained.name if pretrained else recipe.variant,
-        )
-    if pretrained:
-        load_weights(model, pretrained, replace_head=True)
-        zero_heads(model)
+        if pretrained:
+            model = from_weights(pretrained, **labelled)
+        else:
+            model = build_vit(config, name=recipe.variant, **labelled)
     print(_summary(model, recipe, splits, run), flush=True)
     best_epoch = _train(model, recipe, train, validation, run, callbacks)
 
@@ -183,22 +178,27 @@ def _pretrained(recipe):
     return model
 
 
+_PREPROCESSING = {  # its fields: the recipe's
+    "resize": "resize",
+    "crop": "crop_fraction",
+    "interpolation": "interpolation",
+    "mean": "mean",
+    "std": "std",
+}
+
+
 def _model_of(recipe, pretrained=None):
     """The ViTConfig (still without its classes) and Preprocessing that a recipe asks for."""
-    stated = {
-        "resize": recipe.resize,
-        "crop": recipe.crop_fraction,
-        "interpolation": recipe.interpolation,
-        "mean": recipe.mean * (recipe.channels if len(recipe.mean) == 1 else 1),
-        "std": recipe.std * (recipe.channels if len(recipe.std) == 1 else 1),
-    }
+    stated = {field: getattr(recipe, name) for field, name in _PREPROCESSING.items()}
     if pretrained:
-        fields = {"crop": "crop_fraction"}
         stated = {
-            name: value
-            for name, value in stated.items()
-            if getattr(recipe, fields.get(name, name)) != getattr(Recipe, fields.get(name, name))
+            field: value
+            for field, value in stated.items()
+            if value != getattr(Recipe, _PREPROCESSING[field])
         }
+    for field in stated.keys() & {"mean", "std"}:
+        stated[field] = stated[field] * (recipe.channels if len(stated[field]) == 1 else 1)
+    if pretrained:
         return pretrained.config, dataclasses.replace(pretrained.preprocessing, **stated)
     config = resolve_config(
         recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model

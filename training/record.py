@@ -1,5 +1,6 @@
 """Recipe and examples -> what a run folder keeps of them: config.json and samples/."""
 
+import dataclasses
 import os
 import pathlib
 import platform
@@ -18,10 +19,18 @@ PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 SAMPLES = 32  # images
 
 
-def describe_run(recipe):
-    """All that somebody needs to do the same again, as JSON-ready values."""
+def describe_run(recipe, config, preprocessing):
+    """All that somebody needs to do the same again, as JSON-ready values.
+
+    Args:
+        recipe: Recipe.
+        config, preprocessing: ViTConfig and Preprocessing that became of it; its weights may
+            have decided them.
+    """
     return {
         "recipe": recipe.as_dict(),
+        "model": dataclasses.asdict(config),
+        "preprocessing": dataclasses.asdict(preprocessing),
         "command": sys.argv,
         "seed": recipe.seed,
         "versions": {

@@ -143,8 +143,14 @@ class PatchEncoder(keras.layers.Layer):
                 f"Got shape {tuple(patches_shape)}."
             )
         counts = {"cls": self.cls_token, "dist": self.dist_token, "registers": self.registers}
+        normal = keras.initializers.RandomNormal(stddev=0.02)
         self.prefix_table = [
-            self.add_weight(name=name, shape=(1, int(count), self.width), initializer="zeros")
+            # Registers that started alike would stay alike.
+            self.add_weight(
+                name=name,
+                shape=(1, int(count), self.width),
+                initializer="zeros" if name == "cls" else normal,
+            )
             for name, count in counts.items()
             if count
         ]
@@ -155,7 +161,7 @@ class PatchEncoder(keras.layers.Layer):
             self.position_table = self.add_weight(
                 name="positions",
                 shape=(1, prefix + rows * columns, self.width),
-                initializer=keras.initializers.RandomNormal(stddev=0.02),
+                initializer=normal,
             )
 
     def call(self, inputs):

@@ -12,7 +12,7 @@ from keras import ops
 
 from vit_keras.config import ViTConfig
 from vit_keras.errors import InputError
-from vit_keras.model import ViT, default_preprocessing, embed, norm, transform
+from vit_keras.model import ViT, check_fits, default_preprocessing, embed, norm, transform
 from vit_keras.variants import resolve_config
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
@@ -32,6 +32,12 @@ class DecoderConfig:
     heads: int = 16
     mlp_width: int = 2048
     mask_ratio: float = 0.75
+
+    def __post_init__(self):
+        if not 0 < self.mask_ratio < 1:
+            raise InputError(
+                f"mask_ratio must be a fraction in (0, 1). Got mask_ratio={self.mask_ratio!r}."
+            )
 
     def blocks(self, encoder: ViTConfig) -> ViTConfig:
         """Its blocks as a ViTConfig: plain ones, with the encoder's epsilon and GELU"""
@@ -85,6 +91,8 @@ def build_mae(variant="vit_b16", *, decoder=None, preprocessing=None, name=None,
     """
     config = resolve_config(variant, **{**overrides, "num_classes": 0})
     decoder = decoder or DecoderConfig()
+    preprocessing = preprocessing or default_preprocessing(config)
+    check_fits(config, preprocessing)
     if list(config.prefix_tokens) != ["cls"]:
         raise InputError(
             f"a masked autoencoder has a [CLS] token and no other. "
@@ -103,13 +111,13 @@ def build_mae(variant="vit_b16", *, decoder=None, preprocessing=None, name=None,
     x = norm(config, "decoder_norm")(x)
     pixels = config.patch_size**2 * config.channels
     x = keras.layers.Dense(pixels, name="decoder_prediction", dtype="float32")(x)
-    outputs = {"prediction": WithoutPrefix(1, name="prediction")(x), "mask": mask}
+    outputs = {"prediction": WithoutPrefix(1, name="prediction", dtype="float32")(x), "mask": mask}
     return MaskedAutoencoder(
         {"images": images, "noise": noise},
         outputs,
         name=name or "mae",
         config=dataclasses.asdict(config),
-        preprocessing=dataclasses.asdict(preprocessing or default_preprocessing(config)),
+        preprocessing=dataclasses.asdict(preprocessing),
         decoder=dataclasses.asdict(decoder),
     )
 
@@ -127,6 +135,8 @@ def build_mim(variant="vit_b16", *, preprocessing=None, name=None, **overrides):
         InputError: as `build_vit`.
     """
     config = resolve_config(variant, **{**overrides, "num_classes": 0})
+    preprocessing = preprocessing or default_preprocessing(config)
+    check_fits(config, preprocessing)
     rows, columns = config.grid
     images = keras.Input((*config.image_size, config.channels), name="images")
     masked = keras.Input((rows * columns,), name="masked")
@@ -136,10 +146,10 @@ def build_mim(variant="vit_b16", *, preprocessing=None, name=None, **overrides):
     x = keras.layers.Dense(pixels, name="reconstruction", dtype="float32")(x)
     return MaskedImageModel(
         {"images": images, "masked": masked},
-        Unpatch(config.grid, config.patch_size, name="images_again")(x),
+        Unpatch(config.grid, config.patch_size, name="images_again", dtype="float32")(x),
         name=name or "mim",
         config=dataclasses.asdict(config),
-        preprocessing=dataclasses.asdict(preprocessing or default_preprocessing(config)),
+        preprocessing=dataclasses.asdict(preprocessing),
     )
 
 
@@ -171,7 +181,8 @@ class KeepVisible(keras.layers.Layer):
     """
 
     def __init__(self, keep, **kwargs):
-        super().__init__(**kwargs)
+        # In half precision much of the noise would be equal.
+        super().__init__(**{**kwargs, "autocast": False})
         self.keep = keep
 
     def call(self, inputs):

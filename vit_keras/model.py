@@ -49,7 +49,8 @@ def build_vit(
     """Builds a Vision Transformer as a functional model with named layers.
 
     Input `images`: float32 (batch, height, width, channels), normalised.
-    Output `head`: logits (batch, num_classes); with num_classes=0 the pooled token (batch, width).
+    Output `head`, or `logits` of a distilled model: (batch, num_classes); with num_classes=0 the
+    pooled token (batch, width).
 
     Args:
         variant: a row of `vit_keras.VARIANTS`, or a ViTConfig.
@@ -66,7 +67,7 @@ def build_vit(
     config = resolve_config(variant, **overrides)
     preprocessing = preprocessing or default_preprocessing(config)
     class_names = tuple(map(str, class_names))
-    _check_fits(config, preprocessing, class_names)
+    check_fits(config, preprocessing, class_names)
     images = keras.Input((*config.image_size, config.channels), name="images")
     return ViT(
         images,
@@ -123,7 +124,11 @@ def _output(config, images):
         for name in (("pool", "pool_dist") if config.distilled else ("pool",))
     ]
     # DeiT, section 4: at inference the mean of what both heads say.
-    return keras.layers.Average(name="logits")(outputs) if config.distilled else outputs[0]
+    return (
+        keras.layers.Average(name="logits", dtype="float32")(outputs)
+        if config.distilled
+        else outputs[0]
+    )
 
 
 def embed(config, images, masked=None):
@@ -212,7 +217,8 @@ def _head(config, x, suffix):
     )(x)
 
 
-def _check_fits(config, preprocessing, class_names):
+def check_fits(config, preprocessing, class_names=()):
+    """Refuses preprocessing and class names that are for another model."""
     if preprocessing.image_size != config.image_size:
         raise InputError(
             f"preprocessing must give images of the model's size. "

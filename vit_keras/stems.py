@@ -26,9 +26,10 @@ class StandardizedConv2D(keras.layers.Conv2D):
         return {**keras.layers.Layer.get_config(self), **own}
 
     def convolution_op(self, inputs, kernel):
+        kernel = ops.cast(kernel, "float32")
         kernel = kernel - ops.mean(kernel, axis=(0, 1, 2))
         kernel = kernel / (ops.std(kernel, axis=(0, 1, 2)) + 1e-5)
-        return super().convolution_op(inputs, kernel)
+        return super().convolution_op(inputs, ops.cast(kernel, inputs.dtype))
 
 
 def _group_norm(name, dtype):
@@ -141,6 +142,8 @@ class ResNetStem(keras.layers.Layer):
 @_register
 class ConvolutionStem(keras.layers.Layer):
     """Convolutions, each with ReLU and max-pooling, in place of patches.
+
+    Borders are those of padding "same"; CCT's own code pads both sides alike.
 
     (batch, height, width, channels) -> (batch, patches, tokens_width). CCT, arXiv:2104.05704,
     section 3.2.

@@ -39,7 +39,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def assign(model, weights, replace_head) -> LoadReport:
+def assign(model, weights, keep_head) -> LoadReport:
     """Checks every array against every variable, and only then sets them all"""
     config = model.config
     ours, changed = _adapt(weights, config)
@@ -49,15 +49,10 @@ def assign(model, weights, replace_head) -> LoadReport:
         for path in [path for path in ours if _DECODER.match(path)]:
             left_out[path] = "is of use in pre-training alone"
             del ours[path]
-    if replace_head:
+    if keep_head:
         for path in [path for path in ours if _HEAD.match(path)]:
             del ours[path]
         variables = {p: v for p, v in variables.items() if not _HEAD.match(p)}
-        if config.num_classes:
-            changed.append(
-                f"the head is new and untrained, for {config.num_classes} classes "
-                f"(the checkpoint: {weights.config.num_classes or 'none'})"
-            )
     _check(variables, ours, weights)
     for path, variable in variables.items():
         variable.assign(ours[path].reshape(variable.shape))
@@ -103,9 +98,18 @@ def _check(variables, ours, weights):
     """
 
     def named(path):
-        return list(theirs_of(weights.rows, path)) or [path]
+        """Their names of a variable: of alternatives the one that others in the file go with"""
+        names = list(theirs_of(weights.rows, path)) or [path]
+        with_sisters = [name for name in names if name.rpartition(".")[0] in weights.layers]
+        return with_sisters or names
 
-    missing = [name for path in variables if path not in ours for name in named(path)]
+    missing = [
+        name
+        for path in variables
+        if path not in ours
+        for name in named(path)
+        if name not in weights.names
+    ]
     unused = [*weights.unknown]
     unused += [name for path in ours if path not in variables for name in named(path)]
     wrong = [
@@ -127,7 +131,7 @@ def _check(variables, ours, weights):
             re.search("head|classifier|pre_logits", n) for n in missing + unused + wrong
         )
         advice = (
-            "For a new head give from_weights num_classes=N, or load_weights replace_head=True."
+            "For a new head give from_weights num_classes=N, or load_weights keep_head=True."
             if only_head
             else "Let vit_keras.from_weights build the model, or compare its ViTConfig."
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from vit_keras.errors import InputError
 
-_IN_FOLDERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+WEIGHTS_OF_FOLDERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +87,10 @@ def shortened(names, limit=6):
 
 def _file_of(path):
     if path.is_dir():
-        for name in _IN_FOLDERS:
+        for name in WEIGHTS_OF_FOLDERS:
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"the folder {path} holds none of {', '.join(_IN_FOLDERS)}.")
+        raise InputError(f"the folder {path} holds none of {', '.join(WEIGHTS_OF_FOLDERS)}.")
     if not path.is_file():
         raise InputError(f"there is no weights file {path}.")
     return path
@@ -121,8 +121,9 @@ def _read_torch(path):
         import torch
     except ImportError:
         raise InputError(
-            f"{path} is a file of PyTorch, which has to read it: pip install torch. Most such "
-            f"checkpoints are on the Hugging Face hub as .safetensors, which need nothing more."
+            f"{path} is a file of PyTorch, which has to read it: pip install torch. Or, "
+            f"where there is torch: safetensors.torch.save_file(torch.load(FILE, weights_only=True)"
+            f"['model'], 'weights.safetensors'); vit_keras.PUBLISHED has such files, too."
         ) from None
     # What the authors of MAE saved beside the weights: the command's arguments.
     with torch.serialization.safe_globals([argparse.Namespace]):

@@ -14,13 +14,13 @@ from vit_keras.weights.family import Family
 from vit_keras.weights.google import GOOGLE
 from vit_keras.weights.huggingface import HUGGINGFACE
 from vit_keras.weights.infer import infer_config, infer_decoder
-from vit_keras.weights.names import PATCH_KERNEL, Row, Shape, to_ours
+from vit_keras.weights.names import PATCH_KERNEL, Row, Shape, theirs_of, to_ours
 from vit_keras.weights.sources import fetch
 from vit_keras.weights.timm import TIMM
 
 # In this order: Facebook's names are timm's, and some more.
 FAMILIES = (GOOGLE, HUGGINGFACE, FACEBOOK, TIMM)
-_NOT_WHOLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+_NOT_WHOLE = (AttributeError, IndexError, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Weights:
         rows: the family's name table, empty for our own.
         ours: {our path: array}, the patch kernel as (y, x, channels, width).
         unknown: their names that no row knows.
+        names, layers: all their names, and these without what stands behind the last point.
         config: of the model the arrays were trained in, at its own image size and classes.
         decoder: of a masked autoencoder, or None.
         preprocessing: keyword arguments of Preprocessing but for image_size.
@@ -45,6 +46,7 @@ class Weights:
     rows: tuple[Row, ...]
     ours: dict[str, np.ndarray]
     unknown: tuple[str, ...]
+    names: frozenset[str]
     config: ViTConfig
     decoder: DecoderConfig | None
     preprocessing: dict
@@ -53,14 +55,16 @@ class Weights:
     left_out: dict[str, str]
     assumed: tuple[str, ...]
 
+    @property
+    def layers(self):
+        return {name.rpartition(".")[0] for name in self.names}
 
-def read_weights(
-    source, sha256, image_size, weights_image_size, overrides, otherwise=None
-) -> Weights:
+
+def read_weights(source, sha256, image_size, weights_image_size, overrides, heads=None) -> Weights:
     """Reads what `from_weights` takes, with its arguments of the same names.
 
     Args:
-        otherwise: fields of ViTConfig for what the checkpoint does not tell.
+        heads: where the checkpoint tells them in no way.
     """
     if isinstance(source, ViT):
         return _of_model(source, source.name)
@@ -72,18 +76,23 @@ def read_weights(
     told = {**fetched.settings, **overrides}
     told.pop("patch_size", None)
     if weights_image_size is not None:
-        told["image_size"] = as_image_size(weights_image_size)
+        weights_image_size = as_image_size(weights_image_size)
     try:
         prepared = family.prepare(checkpoint)
-        known = {**(otherwise or {}), **prepared.config, **told}
+        known = {**prepared.config, **told}
         ours, unknown = to_ours(family.rows, prepared.arrays, _pixels(prepared, family))
-        config, assumed = infer_config(ours, known, image_size)
+        config, assumed = infer_config(ours, known, image_size, weights_image_size, heads)
         decoder = None
         if "decoder_embed/kernel" in ours:
             decoder, more = infer_decoder(ours, prepared.decoder)
             assumed += more
     except InputError as error:
         raise InputError(f"{checkpoint.path} ({family.name}): {error}") from error
+    except KeyError as error:
+        lacks = ", ".join(theirs_of(family.rows, error.args[0])) or error.args[0]
+        raise InputError(
+            f"{checkpoint.path} ({family.name}) is no whole ViT: {lacks} is missing."
+        ) from error
     except _NOT_WHOLE as error:  # strangers' files: names without arrays, settings of other types
         raise InputError(
             f"{checkpoint.path} has the names of {family.name}, and not the arrays and settings of "
@@ -95,6 +104,7 @@ def read_weights(
         rows=family.rows,
         ours=ours,
         unknown=tuple(unknown),
+        names=frozenset(prepared.arrays),
         config=dataclasses.replace(
             config,
             position_resize=known.get("position_resize", family.position_resize),
@@ -104,7 +114,11 @@ def read_weights(
         class_names=prepared.class_names,
         patch_resize=family.patch_resize,
         left_out=prepared.left_out,
-        assumed=(*prepared.assumed, *assumed),
+        assumed=tuple(
+            sentence
+            for sentence in (*prepared.assumed, *assumed)
+            if sentence.partition("=")[0] not in overrides  # the caller has told
+        ),
     )
 
 
@@ -130,6 +144,7 @@ def _of_model(model, source) -> Weights:
         rows=(),
         ours=weights_of(model),
         unknown=(),
+        names=frozenset(),
         config=config,
         decoder=model.decoder if isinstance(model, MaskedAutoencoder) else None,
         preprocessing=preprocessing,

@@ -25,9 +25,12 @@ _RENAMES = (
     (r"\.mlp\.w3\.", ".mlp.fc2."),
     (r"^register_tokens$", "reg_token"),
 )
+# No model of Facebook's has these; torch also pickles timm's.
+_TIMM_ALONE = r"(norm_pre|attn_pool|q_norm|pre_logits\.fc)\.|reg_token$"
 
 
 def _prepare(checkpoint: Checkpoint) -> Prepared:
+    folds = any(name.endswith("register_tokens") for name in checkpoint.arrays)
     arrays = {}
     for name, array in timm.without_prefix(checkpoint.arrays, timm.PATCH).items():
         for pattern, replacement in _RENAMES:
@@ -39,9 +42,11 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     elif "mask_token" in arrays:
         left_out["mask_token"] = "is of use in pre-training alone"
         del arrays["mask_token"]
-    if "reg_token" in arrays and "cls_token" in arrays and "pos_embed" in arrays:
+    if folds and "pos_embed" in arrays:
         fold_cls_position(arrays, "cls_token", "pos_embed")
     config = {**timm.settings_of_names(arrays), "norm_epsilon": 1e-6, "gelu": "exact"}
+    if any(name.endswith("gamma_1") for name in checkpoint.arrays):
+        config["prefix_positions"] = False  # DeiT III
     preprocessing = {**IMAGENET, "crop": 0.875, "interpolation": "bicubic"}
     return Prepared(arrays, config, preprocessing, left_out=left_out)
 
@@ -54,6 +59,8 @@ def fold_cls_position(arrays, cls, positions):
 
 
 def _recognises(checkpoint):
+    if any(re.search(_TIMM_ALONE, name) for name in checkpoint.arrays):
+        return False
     facebooks = checkpoint.pickled or any(
         re.search(r"\.gamma_[12]$|^decoder_embed\.|^register_tokens$", name)
         for name in checkpoint.arrays

@@ -99,6 +99,10 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     if "embeddings.mask_token" in arrays and "decoder.0.weight" not in arrays:
         left_out["embeddings.mask_token"] = "is of use in pre-training alone"
         del arrays["embeddings.mask_token"]
+    if {"classifier.weight", "cls_classifier.weight"} & set(arrays):
+        for name in [name for name in arrays if name.startswith("pooler.")]:
+            left_out[name] = "is not read by the classifier"
+            del arrays[name]
     if "embeddings.position_embeddings" not in arrays:
         raise InputError("it has no table of positions: rotary or relative ones are not supported")
     registers = "embeddings.register_tokens" in arrays

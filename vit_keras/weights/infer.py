@@ -10,7 +10,7 @@ from vit_keras.variants import VARIANTS
 from vit_keras.weights.names import PATCH_KERNEL, POSITIONS
 
 
-def infer_config(ours, known, image_size=None):
+def infer_config(ours, known, image_size=None, weights_image_size=None, otherwise=None):
     """The config of the model that the arrays were trained in, and what had to be assumed.
 
     Args:
@@ -18,6 +18,8 @@ def infer_config(ours, known, image_size=None):
         known: fields of ViTConfig that the checkpoint's family or the caller tells.
         image_size: pixels the caller wants, which tells the grid where it cannot be known
             otherwise: a grid that is not square, or fixed positions.
+        weights_image_size: pixels the caller says the checkpoint was made for.
+        otherwise: heads where neither the checkpoint nor its width tells them, or None.
 
     Returns:
         ViTConfig at the checkpoint's own image size, tuple of sentences.
@@ -54,20 +56,25 @@ def infer_config(ours, known, image_size=None):
     if fields.get("pooling") == "mean":
         fields["cls_token"] = cls_token
     if "heads" not in fields:
-        fields["heads"] = usual_heads(width)
-        if width not in _HEADS and not fields.get("swiglu"):
+        usual = width in _HEADS
+        fields["heads"] = usual_heads(width) if usual or not otherwise else otherwise
+        if not usual:
             assumed.append(f"heads={fields['heads']}; pass heads=N if it has another number")
-    patch_size = known.get("patch_size", fields["patch_size"])
-    fields["patch_size"] = fields["patch_size"] if POSITIONS in ours else patch_size
+    patch_size = fields["patch_size"]
     prefix = cls_token + ("patch_encoder/dist" in ours) + fields["registers"]
     rows = ours[POSITIONS].shape[1] if POSITIONS in ours else None
     own, wanted = (
         size and tuple(side // patch_size for side in as_image_size(size))
-        for size in (known.get("image_size"), image_size)
+        for size in (weights_image_size or known.get("image_size"), image_size)
     )
     scaled = bool(fields["layer_scale"])
     conventions = _conventions(known, bool(fields["registers"]), scaled)
     grid, fields["prefix_positions"] = _grid(rows, prefix, conventions, own, wanted)
+    if weights_image_size and grid != own:
+        raise InputError(
+            f"weights_image_size={weights_image_size} makes {own[0]}x{own[1]} patches, and the "
+            f"checkpoint has {rows} positions."
+        )
     fields["image_size"] = tuple(side * fields["patch_size"] for side in grid)
     return ViTConfig(**fields), tuple(assumed)
 
@@ -177,7 +184,7 @@ def _grid(rows, prefix, conventions, own, wanted):
 
     certain = fitting([(own, *count) for count in counts])
     square = fitting(squares)
-    as_wanted = fitting([(wanted, *count) for count in counts])
+    as_wanted = fitting([(wanted, *count) for count in counts[: believed if square else None]])
     if certain:
         return certain[0]
     if square and (not as_wanted or as_wanted[0][0] in {grid for grid, _ in square}):

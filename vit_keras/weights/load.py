@@ -1,15 +1,15 @@
 """Weights from anywhere -> a Keras model that computes what the original computes."""
 
-import dataclasses
 import logging
 import pathlib
 import re
 
 from vit_keras.config import check_integer
+from vit_keras.errors import InputError
 from vit_keras.masked import build_mae, build_mim
 from vit_keras.model import ViT, build_vit, get_config
 from vit_keras.preprocessing import Preprocessing
-from vit_keras.variants import check_fields
+from vit_keras.variants import check_fields, resolve_config
 from vit_keras.weights.assign import LoadReport, assign
 from vit_keras.weights.convert import read_weights
 
@@ -22,6 +22,8 @@ def from_weights(
     image_size=None,
     *,
     weights_image_size=None,
+    preprocessing=None,
+    class_names=(),
     sha256=None,
     name=None,
     **overrides,
@@ -31,7 +33,7 @@ def from_weights(
     Args:
         source: a path, an https:// address, hf://owner/name[@revision], or a row of
             `vit_keras.PUBLISHED`. Google's and big_vision's .npz, timm's, Hugging Face's and
-            Facebook's files and folders, or a .keras file of this project.
+            Facebook's files and folders, or a .keras file of this project; also a ViT.
         num_classes: another number than the checkpoint's replaces its head by a new one of zeros
             (arXiv:2010.11929, section 3.2), to be trained; None keeps the head. 0 gives features,
             the pooled token.
@@ -39,7 +41,8 @@ def from_weights(
             checkpoint's family. None keeps its own.
         weights_image_size: the image size of the checkpoint, for one whose grid of patches is not
             square and which does not tell.
-        sha256: expected of the file at an https:// address.
+        preprocessing, class_names: as in `vit_keras.build_vit`; the checkpoint's by default.
+        sha256: expected of a single file.
         name: of the model.
         **overrides: fields of ViTConfig: dropout, stochastic_depth, patch_size (the patch kernel
             is resampled), or what a checkpoint cannot tell (heads, gelu).
@@ -60,38 +63,45 @@ def from_weights(
     elif "patch_size" in overrides:
         patch_size = check_integer("patch_size", overrides["patch_size"], minimum=1)
         wanted["image_size"] = tuple(side * patch_size for side in weights.config.grid)
-    replace_head = num_classes is not None and num_classes != weights.config.num_classes
-    if replace_head:
+    # A head that is asked for where there is none is new, too; what stood before it goes with it.
+    own = weights.config.num_classes
+    new_head = num_classes is not None and (num_classes != own or not own)
+    if new_head:
         wanted.update(num_classes=num_classes, head_width=0)
-    config = dataclasses.replace(weights.config, **wanted)
-    preprocessing = Preprocessing(config.image_size, **_fit_channels(weights, config))
-    build = build_vit
-    options: dict = {"preprocessing": preprocessing, "name": name or pathlib.Path(str(source)).stem}
+    config = resolve_config(weights.config, **wanted)
+    options: dict = {
+        "preprocessing": preprocessing or Preprocessing(config.image_size, **_rgb(weights, config)),
+        "name": re.sub(r"[^A-Za-z0-9_.-]", "_", name or pathlib.Path(weights.source).stem),
+    }
     if num_classes is None and weights.decoder is not None:
-        build, options["decoder"] = build_mae, weights.decoder
+        if config.patch_size != weights.config.patch_size:
+            raise InputError(
+                "a masked autoencoder predicts patches of its own size: patch_size is for its "
+                "encoder, with num_classes=N."
+            )
+        model = build_mae(config, decoder=weights.decoder, **options)
     elif num_classes is None and "reconstruction/kernel" in weights.ours:
-        build = build_mim
-    elif not replace_head and len(weights.class_names) == config.num_classes:
-        options["class_names"] = weights.class_names
-    options["name"] = re.sub(r"[^A-Za-z0-9_.-]", "_", options["name"])
-    model = build(config, **options)
-    report = assign(model, weights, replace_head)
-    if replace_head:
-        zero_heads(model)
+        model = build_mim(config, **options)
+    else:
+        fitting = not new_head and len(weights.class_names) == config.num_classes
+        names = class_names or (weights.class_names if fitting else ())
+        model = build_vit(config, class_names=names, **options)
+    report = assign(model, weights, keep_head=new_head)
+    for layer in model.layers:
+        if new_head and layer.name in ("head", "head_dist"):
+            layer.set_weights([weight * 0 for weight in layer.get_weights()])
     for sentence in report.changed:
         logger.warning("%s: %s", report.source, sentence)
+    if new_head and num_classes:
+        logger.warning(
+            "%s: the head is new, to be trained for %d classes (the checkpoint: %s)",
+            report.source, num_classes, own or "none",
+        )  # fmt: skip
     return model
 
 
-def zero_heads(model):
-    """Sets a classifier to zero, which starts fine-tuning with even odds for every class"""
-    for layer in model.layers:
-        if layer.name in ("head", "head_dist"):
-            layer.set_weights([weight * 0 for weight in layer.get_weights()])
-
-
 def load_weights(
-    model, source, *, replace_head=False, weights_image_size=None, sha256=None
+    model, source, *, keep_head=False, weights_image_size=None, sha256=None
 ) -> LoadReport:
     """Sets all weights of a model from a checkpoint; nothing is set if anything does not fit.
 
@@ -99,27 +109,34 @@ def load_weights(
         model: made by `vit_keras.build_vit`, of the checkpoint's shape; image size and patch size
             may differ.
         source: as for `from_weights`.
-        replace_head: keep the model's own head, for another number of classes.
+        keep_head: leave the model's head as it is, and the checkpoint's aside.
         weights_image_size, sha256: as for `from_weights`.
 
     Raises:
         InputError: as for `from_weights`, and for a checkpoint of another model.
     """
     config = get_config(model)
-    otherwise = {"heads": config.heads, "prefix_positions": config.prefix_positions}
-    weights = read_weights(source, sha256, config.image_size, weights_image_size, {}, otherwise)
-    report = assign(model, weights, replace_head)
-    for field in ("heads", "gelu", "norm_epsilon", "pooling", "norm_after_pooling"):
-        theirs, own = getattr(weights.config, field), getattr(config, field)
+    weights = read_weights(
+        source, sha256, config.image_size, weights_image_size, {}, heads=config.heads
+    )
+    report = assign(model, weights, keep_head)
+    pairs = {name: (getattr(weights.config, name), getattr(config, name)) for name in _COMPARED}
+    for name in ("mean", "std"):
+        pairs[name] = weights.preprocessing[name], getattr(model.preprocessing, name)
+    for name, (theirs, own) in pairs.items():
         if theirs != own:
             logger.warning(
                 "%s was trained with %s=%r, and this model has %r: its outputs will differ.",
-                report.source, field, theirs, own,
+                report.source, name, theirs, own,
             )  # fmt: skip
     return report
 
 
-def _fit_channels(weights, config):
+# Fields that change what a model computes and not the shapes of its weights.
+_COMPARED = ("heads", "gelu", "norm_epsilon", "pooling", "norm_after_pooling")
+
+
+def _rgb(weights, config):
     options = dict(weights.preprocessing)
     if len(options["mean"]) != config.channels:  # published settings are for RGB
         options.update(mean=(0.5,) * config.channels, std=(0.5,) * config.channels)

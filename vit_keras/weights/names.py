@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vit_keras.errors import InputError
+
 PATCH_KERNEL = "patch_encoder/projection/kernel"
 POSITIONS = "patch_encoder/positions"
 
@@ -138,19 +140,24 @@ def to_ours(rows, arrays, shape):
     ours = {}
     for path, found in parts.items():
         row = next(iter(found.values()))[0]
-        if len(found) == row.parts:
-            ours[path] = np.concatenate([found[part][1] for part in sorted(found)], axis=-1)
+        if len(found) < row.parts:
+            continue
+        arrays_of_parts = [found[part][1] for part in sorted(found)]
+        if len({array.shape for array in arrays_of_parts}) > 1:
+            shapes = ", ".join(str(array.shape) for array in arrays_of_parts)
+            raise InputError(f"{', '.join(theirs_of(rows, path))} do not fit together: {shapes}")
+        ours[path] = np.concatenate(arrays_of_parts, axis=-1)
     return ours, unknown
 
 
 def to_theirs(rows, ours, shape):
     """{our path: array} -> ({their name: array}, our paths that no row knows)"""
-    theirs, unknown = {}, []
+    unknown = [path for path in ours if not theirs_of(rows, path)]
+    if unknown:
+        return {}, unknown
+    theirs = {}
     for path, array in ours.items():
-        found = theirs_of(rows, path)
-        if not found:
-            unknown.append(path)
-        for name, row in found.items():
+        for name, row in theirs_of(rows, path).items():
             part = np.split(array, row.parts, axis=-1)[row.part]
             theirs[name] = np.ascontiguousarray(row.layout.write(part, shape))
     return theirs, unknown

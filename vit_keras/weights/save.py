@@ -87,6 +87,7 @@ def _save_google(model, path):
     if path.suffix != ".npz":
         raise InputError(f"google's weights are .npz files. Got {path}.")
     arrays = _theirs(model, GOOGLE)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
@@ -146,13 +147,15 @@ def _save_safetensors(arrays, path, settings):
     from safetensors.numpy import save_file
 
     metadata = {"format": "pt"}  # transformers asks for it
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         with replacing(path) as temporary:
             save_file(arrays, temporary, metadata)
         return
+    if path.suffix in (".npz", ".pth", ".pt", ".bin", ".h5", ".keras"):
+        raise InputError(f"these weights are a folder, or a .safetensors file. Got {path}.")
     if path.exists():
         raise InputError(f"{path} exists; name a folder that does not, or a .safetensors file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as folder:
         folder.mkdir()
         save_file(arrays, folder / "model.safetensors", metadata)

@@ -8,15 +8,17 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 import urllib.parse
 
 import keras
 
 from vit_keras.errors import InputError, did_you_mean
+from vit_keras.weights.checkpoint import WEIGHTS_OF_FOLDERS
 from vit_keras.weights.published import PUBLISHED
 
 _HUB = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>.+))?")
-_HUB_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_ABANDONED = 24 * 3600  # seconds
 _HUB_SETTINGS = ("config.json", "preprocessor_config.json")
 
 
@@ -33,7 +35,7 @@ def fetch(source, sha256=None) -> Fetched:
 
     Args:
         source: a path, an https:// address, hf://owner/name[@revision], or a row of PUBLISHED.
-        sha256: expected of the file at an https:// address, 64 hexadecimal digits.
+        sha256: expected of the file, 64 hexadecimal digits; for single files alone.
 
     Raises:
         InputError: for an unknown name, and for what cannot be fetched whole.
@@ -45,6 +47,8 @@ def fetch(source, sha256=None) -> Fetched:
         row = PUBLISHED[text]
         return Fetched(fetch(row.source, sha256).path, row.settings)
     if text.startswith("hf://"):
+        if sha256:
+            raise InputError("sha256 is of a single file; the hub's client verifies its own.")
         return Fetched(_from_hub(text))
     if text.startswith(("https://", "http://")):
         return Fetched(_download(text, sha256))
@@ -54,6 +58,8 @@ def fetch(source, sha256=None) -> Fetched:
             f"{text!r} is neither a file nor the name of published weights"
             f"{did_you_mean(text, PUBLISHED)}."
         )
+    if sha256 and not (path.is_file() and _sha256(path) == sha256.lower()):
+        raise InputError(f"{path} is no file of sha256 {sha256}.")
     return Fetched(path)
 
 
@@ -71,6 +77,9 @@ def _download(address, sha256) -> pathlib.Path:
     if target.exists() and (sha256 is None or _sha256(target) == sha256.lower()):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(".fetching-*"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
     # Beside its place: what stands there is whole, however this ends.
     workplace = tempfile.mkdtemp(prefix=".fetching-", dir=target.parent)
     try:
@@ -103,27 +112,33 @@ def _from_hub(address) -> pathlib.Path:
         )
     try:
         import huggingface_hub
-        from huggingface_hub.errors import EntryNotFoundError
+        import huggingface_hub.errors
+        import huggingface_hub.file_download
     except ImportError:
         raise InputError(
             f"{address} needs the hub's client: pip install 'vit-keras-edge[hub]'."
         ) from None
+    repository, revision = match["repository"], match["revision"]
 
     def get(name):
-        return pathlib.Path(
-            huggingface_hub.hf_hub_download(match["repository"], name, revision=match["revision"])
-        )
+        """The file's path, or None where the repository has none of that name"""
+        try:
+            path = huggingface_hub.hf_hub_download(repository, name, revision=revision)
+        except huggingface_hub.errors.LocalEntryNotFoundError:  # not reached: what is known of it?
+            known = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
+            if known is huggingface_hub.file_download._CACHED_NO_EXIST:
+                return None
+            raise
+        except huggingface_hub.errors.EntryNotFoundError:
+            return None
+        return pathlib.Path(path)
 
     try:
         for name in _HUB_SETTINGS:
-            try:
-                get(name)
-            except EntryNotFoundError:
-                continue
-        for name in _HUB_WEIGHTS:
-            try:
-                weights = get(name)
-            except EntryNotFoundError:
+            get(name)
+        for name in WEIGHTS_OF_FOLDERS:
+            weights = get(name)
+            if weights is None:
                 continue
             if name.endswith(".json"):
                 for part in sorted(set(json.loads(weights.read_text())["weight_map"].values())):
@@ -132,4 +147,4 @@ def _from_hub(address) -> pathlib.Path:
     except Exception as error:  # of the client, of HTTP, of the file system
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(f"{address} could not be fetched: {reason}") from error
-    raise InputError(f"{address} holds none of {', '.join(_HUB_WEIGHTS)}.")
+    raise InputError(f"{address} holds none of {', '.join(WEIGHTS_OF_FOLDERS)}.")

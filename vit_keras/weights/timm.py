@@ -70,9 +70,12 @@ _ARCHITECTURES: dict[str, dict] = {
     "vit_so400m_patch16_siglip": {"gelu": "tanh"},
     "vit_giantopt_patch16_siglip": {"gelu": "tanh", "heads": 16},
     "vit_base_patch16_gap": {"heads": 16},
+    "deit3_": {"prefix_positions": False},
 }
 # Other models with the same names of arrays: rotary positions, norms behind the branches, ...
-_OTHERS = re.compile(r"_rope_|_rpn_|vit_pe_|_parallel_|^eva|^beit|^samvit|^naflexvit|_dinov3")
+_OTHERS = re.compile(
+    r"_rope_|_rpn_|vit_pe_|_parallel_|^eva|^beit|^samvit|^naflexvit|_dinov3|^test_vit3"
+)
 _POOLINGS = {"token": "cls", "avg": "mean", "map": "map"}
 _GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 
@@ -140,7 +143,9 @@ def _settings(checkpoint, published, arrays):
         if architecture.startswith(begins):
             settings.update(fields)
     hint = f"{architecture} {checkpoint.path.name} {checkpoint.path.parent.name}"
-    if "quickgelu" in hint:
+    # timm marks what was trained with quick-GELU by its tag, if not by its architecture.
+    quick = str(published.get("tag", "")).startswith(("openai", "metaclip", "dfn"))
+    if "norm_pre.weight" in arrays and ("quickgelu" in hint or quick):
         settings["gelu"] = "quick"
     arguments = checkpoint.config.get("model_args", {})
     if arguments.get("pool_include_prefix"):
