@@ -88,7 +88,7 @@ def test_larger_patches_give_resized_images_their_old_tokens():
     np.testing.assert_allclose(*tokens, atol=1e-5)
 
 
-def test_fixed_positions_are_big_visions_bit_by_bit():
+def test_fixed_positions_are_big_visions_formula_bit_by_bit():
     for rows, columns, width in ((3, 5, 32), (14, 14, 384), (16, 20, 1280)):
         expected = numpy_vit.sincos(rows, columns, width).astype("float32")
         np.testing.assert_array_equal(sincos2d(rows, columns, width), expected)

@@ -33,20 +33,27 @@ OPTIONS = {
     "no bias": {"qkv_bias": False},
     "SwiGLU": {"swiglu": True, "layer_scale": 0.1},
     "features": {"num_classes": 0},
+    "pre_logits": {"head_width": 20},
     "fixed positions": {"positions": "sincos2d"},
     "SimpleViT": {"positions": "sincos2d", "pooling": "mean", "gelu": "tanh"},
     "grey": {"channels": 1, "preprocessing": Preprocessing((16, 24), mean=(0.5,), std=(0.5,))},
 }
+OTHERS = {
+    "SL-ViT": {"stem": "shifted_patches", "locality_attention": True},
+    "CCT": {"stem": "convolutions", "pooling": "sequence"},
+    "local": {"locality_attention": True},
+}
+OPTIONS |= OTHERS
 # What a format has no place for.
 REFUSED = {
-    "timm": set(),
+    "timm": {*OTHERS, "pre_logits"},
     "huggingface": {
         *("mean", "mean, normed behind", "map", "DeiT III", "registers", "CLIP", "q/k norm"),
-        *("SwiGLU", "SimpleViT"),
+        *("SwiGLU", "SimpleViT", "pre_logits", *OTHERS),
     },
     "google": {
         *("mean, normed behind", "distilled", "DeiT III", "registers", "CLIP", "q/k norm"),
-        *("no bias", "SwiGLU"),
+        *("no bias", "SwiGLU", *OTHERS),
     },
 }
 
@@ -59,7 +66,7 @@ def name_in(format):
     ("format", "option"), [(f, option) for f in REFUSED for option in sorted(REFUSED[f])]
 )
 def test_models_are_refused_by_formats_without_a_place_for_them(format, option, tmp_path):
-    with pytest.raises(InputError, match=f"{format} files have no place for"):
+    with pytest.raises(InputError, match="files have no place for"):
         save_weights(tiny_model(**OPTIONS[option]), tmp_path / name_in(format), format=format)
     assert not list(tmp_path.iterdir())
 
@@ -73,7 +80,8 @@ def test_peers_compute_the_same_logits(tmp_path):
     for option, options in OPTIONS.items():
         model = tiny_model(**options)
         for format in FORMATS:
-            if option in REFUSED[format]:
+            # timm knows no pre_logits; tests/test_weights_google.py reads such files.
+            if option in REFUSED[format] or (format, option) == ("google", "pre_logits"):
                 continue
             folder = tmp_path / f"{len(jobs)}"
             folder.mkdir()

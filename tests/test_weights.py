@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import pathlib
 import shutil
+import subprocess
 import sys
 
 import keras
@@ -59,8 +61,7 @@ def test_models_compute_what_the_original_computed(case):
     config = get_config(model)
 
     last = f"block_{config.depth - 1}" if config.norm_after_pooling else "norm"
-    pooled = {"map": "pool", "cls": "pool", "mean": "pool"}[config.pooling]
-    pooled = "norm" if config.norm_after_pooling else "pre_logits" if config.head_width else pooled
+    pooled = "norm" if config.norm_after_pooling else "pre_logits" if config.head_width else "pool"
     tokens, features = outputs(model, expected["images"], last, pooled)
     close(tokens, expected["tokens"])
     if config.distilled:
@@ -298,7 +299,7 @@ def test_a_model_that_computes_otherwise_is_warned_about(caplog):
     assert "trained with gelu='exact', and this model has 'tanh'" in caplog.text
 
 
-def test_text_towers_and_mask_tokens_are_left_out_by_name():
+def test_mask_tokens_are_left_out_by_name():
     path = source("hf_dinov2")
     report = load_weights(build_vit(get_config(from_weights(path))), path)
 
@@ -608,3 +609,33 @@ def test_registers_grow_apart():
     first, second = np.asarray(model.get_layer("patch_encoder").prefix_table[1])[0]
 
     assert np.abs(first - second).max() > 0.005
+
+
+ON_JAX = """
+import sys, pathlib, keras, numpy, vit_keras
+assert keras.backend.backend() == "jax"
+for case in sys.argv[2:]:
+    folder = pathlib.Path(sys.argv[1]) / case
+    io = numpy.load(folder / "io.npz")
+    model = vit_keras.from_weights(folder)
+    given = {name: io[name] for name in ("images", "noise") if name in io}
+    found = model(given if len(given) > 1 else io["images"])
+    found = found["prediction"] if isinstance(found, dict) else found
+    name = next(name for name in ("logits", "prediction", "pooled") if name in io)
+    difference = numpy.abs(numpy.asarray(found) - io[name]).max()
+    print(case, difference)
+    assert difference < 2e-5, case
+"""
+
+
+@pytest.mark.slow
+def test_checkpoints_compute_the_same_on_another_backend():
+    pytest.importorskip("jax")
+    cases = ["timm_distilled", "timm_dinov2_reg", "timm_siglip", "timm_swiglu", "hf_mae"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+
+    command = [sys.executable, "-c", ON_JAX, FIXTURES, *cases]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == len(cases)

@@ -148,6 +148,7 @@ def test_saved_google_files_are_the_arrays_they_came_from(tmp_path):
     for case, options in {
         "plain": {},
         "map": {"pooling": "map"},
+        "pre_logits": {"head_width": 12},
         "hybrid": {"stem": (1, 2), "patch": 1},
     }.items():
         arrays = numpy_vit.random_arrays(**options)
