@@ -180,6 +180,17 @@ def test_prefixes_of_wrapping_modules_are_removed(tmp_path):
         close(from_weights(tmp_path / "wrapped.safetensors")(io["images"]), io["logits"])
 
 
+def test_text_towers_are_left_out(tmp_path):
+    arrays = {f"visual.trunk.{name}": array for name, array in load_file(PLAIN).items()}
+    arrays["text.token_embedding.weight"] = np.ones((3, 2), "float32")
+    save_file(arrays, tmp_path / "clip.safetensors")
+
+    model = from_weights(tmp_path / "clip.safetensors")
+    report = load_weights(model, tmp_path / "clip.safetensors")
+
+    assert list(report.left_out) == ["text.token_embedding.weight"]
+
+
 def test_names_since_transformers_5_are_the_same(tmp_path):
     renames = {
         "encoder.layer": "layers", "attention.attention.query": "attention.q_proj",

@@ -1,6 +1,8 @@
 """Pre-trained weights, fine-tuned on a folder of photographs, one folder a class.
 
-python -m training fit finetune --weights FILE --data FOLDER     measured: see the README
+python -m training fit finetune --weights FILE --data FOLDER     measured: not run on published
+weights with a public data set yet. All layers have the same learning rate: a few hundred images
+need more epochs, or --set learning_rate.
 """
 
 from functools import partial

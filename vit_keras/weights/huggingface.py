@@ -244,7 +244,8 @@ def huggingface_settings(model):
             "label2id": {label: number for number, label in enumerate(labels)},
         },
         "preprocessor_config.json": {
-            "image_processor_type": f"{kind}ImageProcessor",
+            # ViT's own did not crop before transformers 5.
+            "image_processor_type": "CLIPImageProcessor" if crops else "ViTImageProcessor",
             "do_resize": True,
             "size": {"shortest_edge": min(resized)} if crops else pixels,
             "do_center_crop": crops,

@@ -11,6 +11,7 @@ from vit_keras.model import ViT, build_vit, get_config
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.variants import check_fields, resolve_config
 from vit_keras.weights.assign import LoadReport, assign
+from vit_keras.weights.checkpoint import shortened
 from vit_keras.weights.convert import read_weights
 
 logger = logging.getLogger("vit_keras")
@@ -92,6 +93,8 @@ def from_weights(
             layer.set_weights([weight * 0 for weight in layer.get_weights()])
     for sentence in report.changed:
         logger.warning("%s: %s", report.source, sentence)
+    if report.left_out:
+        logger.info("%s: left out %s", report.source, shortened(report.left_out))
     if new_head and num_classes:
         logger.warning(
             "%s: the head is new, to be trained for %d classes (the checkpoint: %s)",

@@ -76,6 +76,7 @@ _ARCHITECTURES: dict[str, dict] = {
 _OTHERS = re.compile(
     r"_rope_|_rpn_|vit_pe_|_parallel_|^eva|^beit|^samvit|^naflexvit|_dinov3|^test_vit3"
 )
+_TOWER = "visual.trunk."
 _POOLINGS = {"token": "cls", "avg": "mean", "map": "map"}
 _GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 
@@ -107,8 +108,14 @@ def settings_of_names(arrays):
 
 
 def _prepare(checkpoint: Checkpoint) -> Prepared:
-    arrays = without_prefix(checkpoint.arrays, PATCH)
     left_out = {}
+    arrays = checkpoint.arrays
+    if _TOWER + PATCH in arrays:  # OpenCLIP's
+        left_out = {
+            name: "stands beside the image model" for name in arrays if not name.startswith(_TOWER)
+        }
+        arrays = {name: array for name, array in arrays.items() if name not in left_out}
+    arrays = without_prefix(arrays, PATCH)
     if "mask_token" in arrays:
         left_out["mask_token"] = "is of use in pre-training alone"
         del arrays["mask_token"]
