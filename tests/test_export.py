@@ -128,6 +128,7 @@ def test_empty_batches_have_empty_answers(signatures):
     assert answer["probabilities"].shape == (0, 7)
 
 
+@pytest.mark.slow
 def test_saved_model_runs_in_a_session_without_this_project(exported, tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(photograph(1, (255, 0, 0))))
     code = """
@@ -186,6 +187,7 @@ def test_tflite_is_static_of_low_rank_and_carries_its_labels(exported):
     assert Preprocessing(**rule) == load_model(exported / "model.keras").preprocessing
 
 
+@pytest.mark.slow
 def test_an_operation_tflite_lacks_is_named(tmp_path):
     @keras.saving.register_keras_serializable()
     class Exotic(keras.layers.Layer):
@@ -223,6 +225,7 @@ def test_half_precision_models_export_in_float32(photographs, tmp_path):
     assert agreement == 1
 
 
+@pytest.mark.slow
 def test_a_relative_folder_works_from_anywhere(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -249,6 +252,7 @@ def test_versions_count_up(tmp_path):
     assert next_version(tmp_path).name == "11"
 
 
+@pytest.mark.slow
 def test_a_wrong_artefact_is_not_published(exported, tmp_path, monkeypatch):
     def write_another_model(model, path):
         write_tflite(randomise(tiny_model(num_classes=7), seed=9), path)

@@ -34,6 +34,7 @@ def tuned(photographs, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_model_is_the_checkpoints_at_the_size_and_classes_asked_for(tuned):
     model = load_model(tuned / "run" / "model.keras")
 
@@ -51,6 +52,7 @@ def test_the_model_is_the_checkpoints_at_the_size_and_classes_asked_for(tuned):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_preprocessing_is_the_checkpoints_but_for_what_is_set(tuned):
     model = load_model(tuned / "run" / "model.keras")
 
@@ -59,6 +61,7 @@ def test_preprocessing_is_the_checkpoints_but_for_what_is_set(tuned):
     assert model.preprocessing.resize == "squash"  # as vision_transformer evaluates
 
 
+@pytest.mark.slow
 def test_the_record_is_of_the_model_that_was_trained(tuned):
     record = json.loads((tuned / "run" / "config.json").read_text())
     model = load_model(tuned / "run" / "model.keras")
@@ -72,6 +75,7 @@ def test_the_record_is_of_the_model_that_was_trained(tuned):
     assert "ViT.npz on" in (tuned / "run" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_result_exports_and_agrees(tuned):
     export([str(tuned / "run" / "model.keras"), "--format", "savedmodel", "tflite",
             "--out", str(tuned / "out")])  # fmt: skip

@@ -67,6 +67,7 @@ def test_evaluation_is_of_the_saved_model_on_the_images_held_out(run_folder):
     assert found["accuracy"] == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_reports_are_of_the_files_as_they_are_however_large(recipe, tmp_path):
     # Far above the size at which training images are kept in memory.
     for colour, rgb in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
@@ -150,6 +151,7 @@ def test_best_model_replaces_the_last_whole_and_ties_go_to_the_later(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
 
 
+@pytest.mark.slow
 def test_few_unreadable_images_are_listed_and_many_stop_the_run(recipe, photographs, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(photographs, data)
@@ -215,6 +217,7 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
         fit(recipe, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_a_diverging_run_says_so(recipe, tmp_path):
     wild = dataclasses.replace(recipe, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0)
 

@@ -397,6 +397,7 @@ def test_a_saved_model_is_rebuilt_at_another_size_with_another_head(tmp_path):
     np.testing.assert_array_equal(table, expected)
 
 
+@pytest.mark.slow
 def test_every_option_of_a_saved_model_is_rebuilt(tmp_path):
     for options in (
         {"stem": "shifted_patches", "locality_attention": True},
@@ -421,6 +422,7 @@ def test_patches_are_resampled_to_another_size(caplog):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_checkpoint():
     model = from_weights(PLAIN, num_classes=3, image_size=(16, 32), dropout=0.1)
     images = np.random.default_rng(0).standard_normal((8, 16, 32, 3)).astype("float32")
@@ -590,6 +592,7 @@ def test_masked_autoencoders_are_rebuilt_at_another_size():
     assert from_weights(source("hf_mae"), patch_size=4, num_classes=0).input_shape[1] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["timm_distilled", "hf_mae", "hf_mim"])
 def test_outputs_are_float32_under_mixed_precision(case):
     before = from_weights(source(case))
