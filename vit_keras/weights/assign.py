@@ -8,6 +8,7 @@ import numpy as np
 from vit_keras.errors import InputError
 from vit_keras.positions import resize_patches, resize_positions
 from vit_keras.weights.checkpoint import shortened
+from vit_keras.weights.family import PRE_TRAINING
 from vit_keras.weights.names import PATCH_KERNEL, POSITIONS, theirs_of
 
 _HEAD = re.compile(r"(head|head_dist|pre_logits|pre_logits_dist)/")
@@ -47,7 +48,7 @@ def assign(model, weights, keep_head) -> LoadReport:
     left_out = dict(weights.left_out)
     if not any(_DECODER.match(path) for path in variables):
         for path in [path for path in ours if _DECODER.match(path)]:
-            left_out[path] = "is of use in pre-training alone"
+            left_out[path] = PRE_TRAINING
             del ours[path]
     if keep_head:
         for path in [path for path in ours if _HEAD.match(path)]:

@@ -89,7 +89,7 @@ def read_weights(source, sha256, image_size, weights_image_size, overrides, head
     except InputError as error:
         raise InputError(f"{checkpoint.path} ({family.name}): {error}") from error
     except KeyError as error:
-        lacks = ", ".join(theirs_of(family.rows, error.args[0])) or error.args[0]
+        lacks = ", ".join(theirs_of(family.rows, str(error.args[0]))) or error
         raise InputError(
             f"{checkpoint.path} ({family.name}) is no whole ViT: {lacks} is missing."
         ) from error

@@ -2,11 +2,17 @@
 
 import re
 
-import numpy as np
-
 from vit_keras.weights import timm
 from vit_keras.weights.checkpoint import Checkpoint
-from vit_keras.weights.family import IMAGENET, Family, Prepared
+from vit_keras.weights.family import (
+    IMAGENET,
+    PRE_TRAINING,
+    Family,
+    Prepared,
+    fold_cls_position,
+    renamed,
+    without_prefix,
+)
 from vit_keras.weights.names import TOKEN, Row, torch_linear, torch_norm
 
 ROWS = (
@@ -31,16 +37,12 @@ _TIMM_ALONE = r"(norm_pre|attn_pool|q_norm|pre_logits\.fc)\.|reg_token$"
 
 def _prepare(checkpoint: Checkpoint) -> Prepared:
     folds = any(name.endswith("register_tokens") for name in checkpoint.arrays)
-    arrays = {}
-    for name, array in timm.without_prefix(checkpoint.arrays, timm.PATCH).items():
-        for pattern, replacement in _RENAMES:
-            name = re.sub(pattern, replacement, name)
-        arrays[name] = array
+    arrays = renamed(without_prefix(checkpoint.arrays, timm.PATCH), _RENAMES)
     left_out = {}
     if "decoder_embed.weight" in arrays:
         arrays["decoder_mask_token"] = arrays.pop("mask_token")
     elif "mask_token" in arrays:
-        left_out["mask_token"] = "is of use in pre-training alone"
+        left_out["mask_token"] = PRE_TRAINING
         del arrays["mask_token"]
     if folds and "pos_embed" in arrays:
         fold_cls_position(arrays, "cls_token", "pos_embed")
@@ -51,13 +53,6 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     return Prepared(arrays, config, preprocessing, left_out=left_out)
 
 
-def fold_cls_position(arrays, cls, positions):
-    """Adds the [CLS] token's position to the token: DINOv2 has none for the registers."""
-    table = arrays[positions].reshape(1, -1, arrays[positions].shape[-1])
-    arrays[cls] = np.reshape(arrays[cls], (1, 1, -1)) + table[:, :1]
-    arrays[positions] = table[:, 1:]
-
-
 def _recognises(checkpoint):
     if any(re.search(_TIMM_ALONE, name) for name in checkpoint.arrays):
         return False
@@ -65,9 +60,8 @@ def _recognises(checkpoint):
         re.search(r"\.gamma_[12]$|^decoder_embed\.|^register_tokens$", name)
         for name in checkpoint.arrays
     )
-    return (
-        facebooks and "architecture" not in checkpoint.config and (timm.TIMM.recognises(checkpoint))
-    )
+    timms = "architecture" in checkpoint.config or not timm.TIMM.recognises(checkpoint)
+    return facebooks and not timms
 
 
 FACEBOOK = Family(

@@ -1,6 +1,7 @@
 """What a family of checkpoints is: how to recognise, read and write it."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,40 @@ from vit_keras.weights.names import Row
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+PRE_TRAINING = "is of use in pre-training alone"
+NO_POSITIONS = "it has no table of positions: rotary or relative ones are not supported"
+
+
+def without_prefix(arrays, patch_kernel):
+    """Names without what stands before the patch kernel's, such as "vit." or "visual.trunk." """
+    prefix = next(
+        (name.removesuffix(patch_kernel) for name in arrays if name.endswith(patch_kernel)), ""
+    )
+    return {name.removeprefix(prefix): array for name, array in arrays.items()}
+
+
+def renamed(arrays, renames):
+    """Names with every (pattern, replacement) applied in turn"""
+    found = {}
+    for name, array in arrays.items():
+        for pattern, replacement in renames:
+            name = re.sub(pattern, replacement, name)
+        found[name] = array
+    return found
+
+
+def is_swiglu(arrays, expand, reduce):
+    """Whether of an MLP's two kernels of torch the first gives twice what the second takes"""
+    return {expand, reduce} <= set(arrays) and len(arrays[expand]) == 2 * arrays[reduce].shape[1]
+
+
+def fold_cls_position(arrays, cls, positions):
+    """Adds the [CLS] token's position to the token, where registers have no positions."""
+    table = arrays[positions].reshape(1, -1, arrays[positions].shape[-1])
+    arrays[cls] = np.reshape(arrays[cls], (1, 1, -1)) + table[:, :1]
+    arrays[positions] = table[:, 1:]
 
 
 def unique_names(names):

@@ -1,9 +1,7 @@
 """Google's .npz files: vision_transformer's and big_vision's."""
 
-import re
-
 from vit_keras.weights.checkpoint import Checkpoint
-from vit_keras.weights.family import HALF, Family, Prepared
+from vit_keras.weights.family import HALF, Family, Prepared, renamed
 from vit_keras.weights.names import (
     HEADS_BIAS,
     HEADS_KERNEL,
@@ -114,10 +112,7 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
             unstacked = {f"Transformer/encoderblock_{i}/{rest}": a for i, a in enumerate(array)}
         else:
             unstacked = {name: array}
-        for name, array in unstacked.items():
-            for pattern, replacement in _RENAMES:
-                name = re.sub(pattern, replacement, name)
-            arrays[name] = array
+        arrays.update(renamed(unstacked, _RENAMES))
     config: dict = {"gelu": "tanh"}
     if f"{prefix}{_TOP_POSITIONS}" in checkpoint.arrays:
         config["prefix_positions"] = False  # big_vision adds them before it puts [CLS] in front

@@ -1,12 +1,20 @@
 """Hugging Face's folders and files: ViT, DeiT, ViTMAE, masked image modelling, DINOv2."""
 
-import re
-
 from vit_keras.errors import InputError
-from vit_keras.weights import timm
 from vit_keras.weights.checkpoint import Checkpoint
-from vit_keras.weights.facebook import fold_cls_position
-from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared, unique_names
+from vit_keras.weights.family import (
+    HALF,
+    IMAGENET,
+    NO_POSITIONS,
+    PRE_TRAINING,
+    Family,
+    Prepared,
+    fold_cls_position,
+    is_swiglu,
+    renamed,
+    unique_names,
+    without_prefix,
+)
 from vit_keras.weights.names import (
     CONV,
     PATCH_KERNEL,
@@ -64,6 +72,7 @@ ROWS = (
     Row("decoder.0.bias", "reconstruction/bias", SHUFFLED_BIAS),
 )
 
+_MLP = "encoder.layer.0"
 _PATCH = "embeddings.patch_embeddings.projection.weight"
 # Names since transformers 5, and DINOv2's -> those above.
 _RENAMES = (
@@ -90,25 +99,22 @@ _BICUBIC = 3  # PIL.Image.Resampling
 
 def _prepare(checkpoint: Checkpoint) -> Prepared:
     theirs = checkpoint.config
-    arrays = {}
-    for name, array in timm.without_prefix(checkpoint.arrays, _PATCH).items():
-        for pattern, replacement in _RENAMES:
-            name = re.sub(pattern, replacement, name)
-        arrays[name] = array
+    arrays = renamed(without_prefix(checkpoint.arrays, _PATCH), _RENAMES)
     left_out = {}
     if "embeddings.mask_token" in arrays and "decoder.0.weight" not in arrays:
-        left_out["embeddings.mask_token"] = "is of use in pre-training alone"
+        left_out["embeddings.mask_token"] = PRE_TRAINING
         del arrays["embeddings.mask_token"]
     if {"classifier.weight", "cls_classifier.weight"} & set(arrays):
         for name in [name for name in arrays if name.startswith("pooler.")]:
             left_out[name] = "is not read by the classifier"
             del arrays[name]
     if "embeddings.position_embeddings" not in arrays:
-        raise InputError("it has no table of positions: rotary or relative ones are not supported")
+        raise InputError(NO_POSITIONS)
     registers = "embeddings.register_tokens" in arrays
     if registers:
         fold_cls_position(arrays, "embeddings.cls_token", "embeddings.position_embeddings")
     assumed = []
+    swiglu = is_swiglu(arrays, f"{_MLP}.intermediate.dense.weight", f"{_MLP}.output.dense.weight")
     dino = "encoder.layer.0.layer_scale1.lambda1" in arrays
     if not theirs:
         assumed.append(
@@ -116,14 +122,14 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
             f"config.json would tell"
         )
     activation = theirs.get("hidden_act", "gelu")
-    if activation not in _GELUS and not _is_swiglu(arrays):
+    if activation not in _GELUS and not swiglu:
         raise InputError(f"hidden_act={activation!r} is not supported; {', '.join(_GELUS)} are")
     if "pooler.dense.weight" in arrays and theirs.get("pooler_act", "tanh") != "tanh":
         raise InputError(f"pooler_act={theirs['pooler_act']!r} is not supported; tanh is")
     config = {
         "norm_epsilon": float(theirs.get("layer_norm_eps", 1e-6 if dino else 1e-12)),
         "gelu": _GELUS.get(activation, "exact"),
-        "swiglu": _is_swiglu(arrays),
+        "swiglu": swiglu,
         # True of ViT and DeiT; DINOv2's registers have none, and [CLS] now contains its own.
         "prefix_positions": not registers,
     }
@@ -159,12 +165,6 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
         left_out,
         tuple(assumed),
     )
-
-
-def _is_swiglu(arrays):
-    first = arrays.get("encoder.layer.0.intermediate.dense.weight")
-    second = arrays.get("encoder.layer.0.output.dense.weight")
-    return first is not None and second is not None and len(first) == 2 * second.shape[1]
 
 
 def _preprocessing(checkpoint, dino):

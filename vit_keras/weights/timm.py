@@ -4,7 +4,17 @@ import re
 
 from vit_keras.errors import InputError
 from vit_keras.weights.checkpoint import Checkpoint
-from vit_keras.weights.family import HALF, IMAGENET, Family, Prepared, unique_names
+from vit_keras.weights.family import (
+    HALF,
+    IMAGENET,
+    NO_POSITIONS,
+    PRE_TRAINING,
+    Family,
+    Prepared,
+    is_swiglu,
+    unique_names,
+    without_prefix,
+)
 from vit_keras.weights.names import (
     CONV,
     PATCH_KERNEL,
@@ -81,14 +91,6 @@ _POOLINGS = {"token": "cls", "avg": "mean", "map": "map"}
 _GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 
 
-def without_prefix(arrays, patch_kernel):
-    """Names without what stands before the patch kernel's, such as 'module.' or 'visual.trunk.'"""
-    prefix = next(
-        (name.removesuffix(patch_kernel) for name in arrays if name.endswith(patch_kernel)), ""
-    )
-    return {name.removeprefix(prefix): array for name, array in arrays.items()}
-
-
 def settings_of_names(arrays):
     """What the names of timm's and Facebook's arrays tell about a ViTConfig"""
     settings: dict = {}
@@ -99,11 +101,9 @@ def settings_of_names(arrays):
     query_norm = arrays.get("blocks.0.attn.q_norm.weight")
     if query_norm is not None:
         settings["heads"] = arrays[PATCH].shape[0] // len(query_norm)
-    first, second = arrays.get("blocks.0.mlp.fc1.weight"), arrays.get("blocks.0.mlp.fc2.weight")
-    if first is not None and second is not None:
-        settings["swiglu"] = first.shape[0] == 2 * second.shape[1]
+    settings["swiglu"] = is_swiglu(arrays, "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
     if "pos_embed" not in arrays:
-        raise InputError("it has no table of positions: rotary or relative ones are not supported")
+        raise InputError(NO_POSITIONS)
     return settings
 
 
@@ -117,7 +117,7 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
         arrays = {name: array for name, array in arrays.items() if name not in left_out}
     arrays = without_prefix(arrays, PATCH)
     if "mask_token" in arrays:
-        left_out["mask_token"] = "is of use in pre-training alone"
+        left_out["mask_token"] = PRE_TRAINING
         del arrays["mask_token"]
     # The hub's settings: pretrained_cfg, and the arguments in which a model differs from its name.
     published = {**checkpoint.config, **checkpoint.config.get("pretrained_cfg", {})}
@@ -178,11 +178,8 @@ def _doubts(arrays):
         yield "gelu='exact', as timm's CLIP models have it; OpenAI's own need gelu='quick'"
     if "attn_pool.latent" in arrays:
         yield "gelu='exact'; the larger models of SigLIP 2 need gelu='tanh'"
-    if (
-        "cls_token" in arrays
-        and "fc_norm.weight" not in arrays
-        and "attn_pool.q.weight" not in (arrays)
-    ):
+    pools_otherwise = {"fc_norm.weight", "attn_pool.latent"} & set(arrays)
+    if "cls_token" in arrays and not pools_otherwise:
         yield "pooling='cls'; pass pooling='mean' for a model that averages its patches"
 
 
