@@ -34,6 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if contents is None:
             self.send_response(404)
             self.send_header("X-Error-Code", "EntryNotFound")  # what the hub says
+            self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -192,6 +193,22 @@ def test_a_repository_without_weights_is_one_line(server, tmp_path):
 
     assert result.returncode == 1
     assert "InputError: hf://owner/text holds none of model.safetensors" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_hub_out_of_reach_is_no_empty_repository(server, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    server.files["/owner/vit/resolve/main/model.safetensors"] = WEIGHTS
+    assert from_hub(server, tmp_path, "hf://owner/vit").returncode == 0
+    server.server_close()
+
+    known = from_hub(server, tmp_path, "hf://owner/vit")
+    unknown = from_hub(server, tmp_path, "hf://owner/other")
+
+    # What is in the cache is whole, config.json's absence included.
+    assert known.returncode == 0, known.stderr
+    assert unknown.returncode == 1
+    assert "InputError: hf://owner/other could not be fetched" in unknown.stderr
 
 
 @pytest.mark.slow

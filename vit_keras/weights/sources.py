@@ -113,7 +113,6 @@ def _from_hub(address) -> pathlib.Path:
     try:
         import huggingface_hub
         import huggingface_hub.errors
-        import huggingface_hub.file_download
     except ImportError:
         raise InputError(
             f"{address} needs the hub's client: pip install 'vit-keras-edge[hub]'."
@@ -126,7 +125,7 @@ def _from_hub(address) -> pathlib.Path:
             path = huggingface_hub.hf_hub_download(repository, name, revision=revision)
         except huggingface_hub.errors.LocalEntryNotFoundError:  # not reached: what is known of it?
             known = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
-            if known is huggingface_hub.file_download._CACHED_NO_EXIST:
+            if known is huggingface_hub._CACHED_NO_EXIST:
                 return None
             raise
         except huggingface_hub.errors.EntryNotFoundError:
