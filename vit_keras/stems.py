@@ -56,14 +56,13 @@ class ResidualUnit(keras.layers.Layer):
     def build(self, features_shape):
         dtype = self.dtype_policy
         wide = 4 * self.filters
-        sizes = {1: (self.filters, 1, 1), 2: (self.filters, 3, self.stride), 3: (wide, 1, 1)}
-        self.branch = [
-            (
-                StandardizedConv2D(*size, name=f"conv{number}", dtype=dtype),
-                _group_norm(f"gn{number}", dtype),
-            )
-            for number, size in sizes.items()
+        sizes = ((self.filters, 1, 1), (self.filters, 3, self.stride), (wide, 1, 1))
+        # Flat lists: Keras 3.12 does not load what is in tuples inside them.
+        self.convolutions = [
+            StandardizedConv2D(*size, name=f"conv{number}", dtype=dtype)
+            for number, size in enumerate(sizes, 1)
         ]
+        self.norms = [_group_norm(f"gn{number}", dtype) for number in (1, 2, 3)]
         self.shortcut = []
         if features_shape[-1] != wide or self.stride != 1:
             self.shortcut = [
@@ -71,7 +70,7 @@ class ResidualUnit(keras.layers.Layer):
                 _group_norm("gn_proj", dtype),
             ]
         shape = features_shape
-        for convolution, norm in self.branch:
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             convolution.build(shape)
             shape = convolution.compute_output_shape(shape)
             norm.build(shape)
@@ -80,9 +79,9 @@ class ResidualUnit(keras.layers.Layer):
 
     def call(self, features):
         x = features
-        for number, (convolution, norm) in enumerate(self.branch, 1):
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(convolution(x))
-            x = ops.relu(x) if number < 3 else x
+            x = x if norm is self.norms[-1] else ops.relu(x)
         for layer in self.shortcut:
             features = layer(features)
         return ops.relu(features + x)
