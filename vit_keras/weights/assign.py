@@ -98,10 +98,12 @@ def _check(variables, ours, weights):
         InputError: else, with all that does not fit, grouped.
     """
 
+    layers = {name.rpartition(".")[0] for name in weights.names}
+
     def named(path):
         """Their names of a variable: of alternatives the one that others in the file go with"""
         names = list(theirs_of(weights.rows, path)) or [path]
-        with_sisters = [name for name in names if name.rpartition(".")[0] in weights.layers]
+        with_sisters = [name for name in names if name.rpartition(".")[0] in layers]
         return with_sisters or names
 
     missing = [

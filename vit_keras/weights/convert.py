@@ -32,7 +32,7 @@ class Weights:
         rows: the family's name table, empty for our own.
         ours: {our path: array}, the patch kernel as (y, x, channels, width).
         unknown: their names that no row knows.
-        names, layers: all their names, and these without what stands behind the last point.
+        names: all their names.
         config: of the model the arrays were trained in, at its own image size and classes.
         decoder: of a masked autoencoder, or None.
         preprocessing: keyword arguments of Preprocessing but for image_size.
@@ -54,10 +54,6 @@ class Weights:
     patch_resize: str
     left_out: dict[str, str]
     assumed: tuple[str, ...]
-
-    @property
-    def layers(self):
-        return {name.rpartition(".")[0] for name in self.names}
 
 
 def read_weights(source, sha256, image_size, weights_image_size, overrides, heads=None) -> Weights:

@@ -152,12 +152,13 @@ def to_ours(rows, arrays, shape):
 
 def to_theirs(rows, ours, shape):
     """{our path: array} -> ({their name: array}, our paths that no row knows)"""
-    unknown = [path for path in ours if not theirs_of(rows, path)]
+    named = {path: theirs_of(rows, path) for path in ours}
+    unknown = [path for path, found in named.items() if not found]
     if unknown:
         return {}, unknown
     theirs = {}
     for path, array in ours.items():
-        for name, row in theirs_of(rows, path).items():
+        for name, row in named[path].items():
             part = np.split(array, row.parts, axis=-1)[row.part]
             theirs[name] = np.ascontiguousarray(row.layout.write(part, shape))
     return theirs, unknown
@@ -165,9 +166,5 @@ def to_theirs(rows, ours, shape):
 
 def theirs_of(rows, path):
     """{their name: row} of the arrays that make up our variable"""
-    found = {}
-    for row in rows:
-        numbers = numbers_in(row.ours, path)
-        if numbers is not None and row.theirs.format(*numbers) not in found:
-            found[row.theirs.format(*numbers)] = row
-    return found
+    matched = ((row, numbers_in(row.ours, path)) for row in rows)
+    return {row.theirs.format(*numbers): row for row, numbers in matched if numbers is not None}
