@@ -23,6 +23,7 @@ from training.__main__ import main
 from training.datasets import find_splits, split_off
 from training.evaluate import evaluate, predict_probabilities
 from training.fit import SaveBest, build_trainer, fit
+from training.optimizer import AdamW
 from training.pipeline import evaluation_batches
 from training.report import confusion, mistakes
 from vit_keras import InputError, load_model
@@ -80,7 +81,7 @@ def test_reports_are_of_the_files_as_they_are_however_large(recipe, tmp_path):
 
     model = load_model(tmp_path / "run" / "model.keras")
     _, validation = split_off(find_splits(data.data, 3)["train"](), 0.25, 0)
-    trainer = build_trainer(model, data, steps_per_epoch=1)
+    trainer = build_trainer(model, data, 1, 1)
     loss, _ = trainer.evaluate(evaluation_batches(validation, model.preprocessing, 2), verbose=0)
     (row,) = csv.DictReader((tmp_path / "run" / "history.csv").open())
     assert loss == pytest.approx(float(row["val_loss"]), rel=1e-5)
@@ -119,7 +120,7 @@ def test_saved_model_is_the_one_validated(recipe, tmp_path, options):
     train = find_splits(recipe.data, 3)["train"]()
     _, validation = split_off(train, recipe.validation_fraction, recipe.seed)
     batches = evaluation_batches(validation, model.preprocessing, 6)
-    trainer = build_trainer(model, changed, steps_per_epoch=1)
+    trainer = build_trainer(model, changed, 1, 1)
     loss, accuracy = trainer.evaluate(batches, verbose=0)
     assert loss == pytest.approx(float(last["val_loss"]), rel=1e-4)
     assert accuracy == pytest.approx(float(last["val_accuracy"]))
@@ -130,8 +131,10 @@ def test_float16_scales_its_loss(recipe):
     model = vit_keras.build_vit("vit_b16", image_size=(16, 24), num_classes=2, **TINY)
     half = dataclasses.replace(recipe, mixed_precision="mixed_float16")
 
-    assert isinstance(build_trainer(model, half, 4).optimizer, keras.optimizers.LossScaleOptimizer)
-    assert isinstance(build_trainer(model, recipe, 4).optimizer, keras.optimizers.AdamW)
+    assert isinstance(
+        build_trainer(model, half, 4, 3).optimizer, keras.optimizers.LossScaleOptimizer
+    )
+    assert isinstance(build_trainer(model, recipe, 4, 3).optimizer, AdamW)
 
 
 def test_best_model_replaces_the_last_whole_and_ties_go_to_the_later(tmp_path):
@@ -222,7 +225,8 @@ def test_a_diverging_run_says_so(recipe, tmp_path):
     wild = dataclasses.replace(recipe, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0)
 
     with pytest.raises(
-        InputError, match=r"no longer finite in epoch 1 \(no model yet\). Try a lower"
+        InputError,
+        match=r"finite at step \d+ of epoch 1 \(learning rate .*\); no model yet. Try a lower",
     ):
         fit(wild, tmp_path / "run")
 

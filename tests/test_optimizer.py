@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from tiny import tiny_model
 
-from training.optimizer import build_optimizer
+from training.optimizer import OPTIMIZERS, AdamW, build_optimizer
 from training.recipe import Recipe
 
 
 def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
-    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=1, epochs=10), 10)
+    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=1), 10, 10, 2)
     optimizer.build([keras.Variable(0.0)])
 
     rates = []
@@ -23,28 +23,121 @@ def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
     assert rates[100] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("schedule", "half_way"), [("linear", 1e-3), ("constant", 2e-3)])
+def test_other_schedules(schedule, half_way):
+    recipe = Recipe(learning_rate=2e-3, warmup_epochs=1, schedule=schedule)
+    optimizer = build_optimizer(recipe, 10, 11, 2)
+    optimizer.build([keras.Variable(0.0)])
+    rates = []
+    for step in (5, 10, 60, 110):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+
+    end = 0 if schedule == "linear" else 2e-3
+    np.testing.assert_allclose(rates, [1e-3, 2e-3, half_way, end], atol=1e-9)
+
+
 def test_no_warmup_starts_at_the_peak():
-    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=0, epochs=10), 10)
+    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=0), 10, 10, 2)
     optimizer.build([keras.Variable(0.0)])
 
     assert float(optimizer.learning_rate) == pytest.approx(2e-3)
 
 
-def test_only_kernels_decay():
-    model = tiny_model(head_width=20)
-    before = {weight.path: np.array(weight) for weight in model.trainable_weights}
-    recipe = Recipe(learning_rate=0.1, warmup_epochs=0, weight_decay=0.5)
-    optimizer = build_optimizer(recipe, steps_per_epoch=10)
+KERNELS = 1 + 2 * 4 + 2  # the projection, two blocks, two layers of the head
 
-    # With zero gradients, decay alone moves a weight: by learning rate * decay * weight.
+
+def decays(optimizer, model):
+    """What decay alone does, with zero gradients: {path: change / weight}, where there is any"""
+    before = {weight.path: np.asarray(weight) for weight in model.trainable_weights}
     zeros = [keras.ops.zeros_like(weight) for weight in model.trainable_weights]
     optimizer.apply(zeros, model.trainable_weights)
-
-    decayed = set()
+    changes = {}
     for weight in model.trainable_weights:
-        change = np.array(weight) - before[weight.path]
+        change = np.asarray(weight) - before[weight.path]
         if np.abs(change).max() > 0:
-            np.testing.assert_allclose(change, -0.05 * before[weight.path], atol=1e-6)
-            decayed.add(weight.path)
-    assert decayed == {path for path in before if path.endswith("/kernel")}
-    assert len(decayed) == 1 + 2 * 4 + 2  # projection, two blocks, two layers of the head
+            changes[weight.path] = np.median(change / before[weight.path])
+            np.testing.assert_allclose(
+                change, changes[weight.path] * before[weight.path], atol=1e-6
+            )
+    return changes
+
+
+def reloaded(optimizer, model, tmp_path):
+    """The optimizer of a compiled model that went through a .keras file, and that model"""
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, "mse")
+    model.save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    return model.optimizer, model
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("again", [False, True], ids=["fresh", "reloaded"])
+def test_only_kernels_decay(name, again, tmp_path):
+    model = tiny_model(head_width=20)
+    recipe = Recipe(optimizer=name, learning_rate=0.1, warmup_epochs=0, weight_decay=0.5)
+    optimizer = build_optimizer(recipe, 10, 10, 2)
+    if again:
+        optimizer, model = reloaded(optimizer, model, tmp_path)
+
+    changes = decays(optimizer, model)
+
+    assert set(changes) == {w.path for w in model.weights if w.path.endswith("/kernel")}
+    assert len(changes) == KERNELS
+    np.testing.assert_allclose(list(changes.values()), -0.05, rtol=1e-4)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["fresh", "reloaded"])
+def test_earlier_layers_have_smaller_rates(again, tmp_path):
+    model = tiny_model()
+    recipe = Recipe(learning_rate=0.1, warmup_epochs=0, weight_decay=0.5, layer_decay=0.5)
+    optimizer = build_optimizer(recipe, 10, 10, 2)
+    if again:
+        optimizer, model = reloaded(optimizer, model, tmp_path)
+
+    changes = decays(optimizer, model)
+
+    expected = {"patch_encoder": 0.125, "block_0": 0.25, "block_1": 0.5, "head": 1.0}
+    for path, change in changes.items():
+        assert change == pytest.approx(-0.05 * expected[path.split("/")[0]], rel=1e-4)
+
+
+def test_a_layers_rate_is_that_of_adam_with_that_rate():
+    layers = [
+        keras.layers.Dense(3, name=name, kernel_initializer="ones") for name in ("block_0", "x")
+    ]
+    small, large = [layer.build((None, 2)) or layer.kernel for layer in layers]
+    ours = AdamW(0.1, rates={"block_0/": 0.3})
+    plain = keras.optimizers.Adam(0.03)
+    for gradient in np.random.default_rng(0).normal(size=(3, 2, 3)):
+        ours.apply([keras.ops.convert_to_tensor(gradient, "float32")], [small])
+        plain.apply([keras.ops.convert_to_tensor(gradient, "float32")], [large])
+    np.testing.assert_allclose(np.asarray(small), np.asarray(large), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_learn(name):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
+    recipe = Recipe(optimizer=name, learning_rate=0.02, warmup_epochs=0, ema=0.5, accumulate=2)
+    model.compile(build_optimizer(recipe, 8, 10, 2), "mse", jit_compile=False)
+    random = np.random.default_rng(0)
+    inputs, targets = random.normal(size=(8, 6)), random.normal(size=(8, 5))
+    before = model.evaluate(inputs, targets, verbose=0)
+
+    model.fit(inputs, targets, batch_size=1, epochs=10, verbose=0)
+
+    assert model.evaluate(inputs, targets, verbose=0) < 0.9 * before
+
+
+def test_gradients_of_several_steps_make_one_change():
+    weights = [keras.Variable([1.0, 2.0], name="w") for _ in range(2)]
+    accumulating = build_optimizer(Recipe(warmup_epochs=0, accumulate=2), 10, 10, 2)
+    plain = build_optimizer(Recipe(warmup_epochs=0), 10, 10, 2)
+    gradients = np.array([[0.5, -1.0], [0.1, 3.0]], "float32")
+
+    for gradient in gradients:
+        accumulating.apply([keras.ops.convert_to_tensor(gradient)], [weights[0]])
+    plain.apply([keras.ops.convert_to_tensor(gradients.mean(axis=0))], [weights[1]])
+
+    np.testing.assert_allclose(np.asarray(weights[0]), np.asarray(weights[1]), atol=2e-4)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from training import augment
 from training.datasets import Examples, find_splits
 from training.pipeline import (
+    balanced_weights,
     evaluation_batches,
     even_batch_size,
     read_all,
@@ -21,7 +22,7 @@ from training.recipe import Recipe
 from vit_keras import InputError, Preprocessing
 
 IDENTITY = Preprocessing(2, mean=(0.0,), std=(1 / 255,))  # gives the pixels themselves
-RECIPE = Recipe(channels=1, batch_size=4, seed=3)
+RECIPE = Recipe(channels=1, batch_size=4, seed=3, label_smoothing=0.0)
 
 
 def numbered(count):
@@ -62,6 +63,92 @@ def test_both_paths_and_every_length_give_the_same_batches():
     assert indices(apart.as_numpy_iterator()) == reference
     assert indices(shorter.as_numpy_iterator()) == reference[:3]
     assert indices(other.as_numpy_iterator()) != reference
+
+
+def test_a_run_can_be_taken_up_at_any_batch():
+    examples = numbered(10)
+    whole = indices(training_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
+
+    for path in (examples, one_by_one(examples)):
+        rest = training_batches(path, RECIPE, IDENTITY, 6, first=4)
+        assert indices(rest.as_numpy_iterator()) == whole[4:]
+
+
+@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
+def test_balanced_sampling_gives_classes_alike_and_leaves_no_image_out(path):
+    recipe = dataclasses.replace(RECIPE, balance="sampling")
+    batches = training_batches(path(numbered(10)), recipe, IDENTITY, steps=12)
+
+    stream = list(itertools.chain(*indices(batches.as_numpy_iterator())))
+
+    rare = {0, 3, 6, 9}  # of class b
+    pairs = [stream[start : start + 2] for start in range(0, 48, 2)]
+    assert all(len(rare & set(pair)) == 1 for pair in pairs)
+    assert len({pair[0] in rare for pair in pairs}) == 2  # in changing order
+    often = [image for image in stream if image not in rare]
+    assert all(sorted(often[start : start + 6]) == [1, 2, 4, 5, 7, 8] for start in (0, 6, 12, 18))
+    seldom = [image for image in stream if image in rare]
+    assert all(set(seldom[start : start + 4]) == rare for start in range(0, 24, 4))
+
+
+def test_class_weights_make_all_classes_count_alike():
+    recipe = dataclasses.replace(RECIPE, balance="weights", augment=(augment.mixup,))
+    examples = numbered(10)
+
+    batches = training_batches(examples, recipe, IDENTITY, 5).as_numpy_iterator()
+
+    assert balanced_weights(examples).tolist() == [10 / 12, 10 / 8]
+    for _, labels, weights in batches:
+        np.testing.assert_allclose(weights, labels @ [10 / 12, 10 / 8], rtol=1e-6)
+
+
+def test_repeated_images_stand_beside_each_other_and_epochs_keep_their_length():
+    recipe = dataclasses.replace(RECIPE, repeats=2)
+
+    stream = list(
+        itertools.chain(
+            *indices(training_batches(numbered(10), recipe, IDENTITY, 5).as_numpy_iterator())
+        )
+    )
+
+    assert stream[::2] == stream[1::2]
+    assert sorted(stream[::2]) == list(range(10))
+
+
+def test_labels_are_smoothed_behind_all_else():
+    recipe = dataclasses.replace(RECIPE, label_smoothing=0.2)
+
+    _, labels = next(training_batches(numbered(8), recipe, IDENTITY, 1).as_numpy_iterator())
+
+    np.testing.assert_allclose(np.sort(labels), [[0.1, 0.9]] * 4, rtol=1e-6)
+
+
+def test_image_augmentations_run_in_order_on_whole_numbers_and_by_position():
+    def halve(image, seed):
+        assert image.dtype == tf.uint8
+        return image // 2
+
+    def add_noise(image, seed):
+        return image + tf.cast(tf.random.stateless_uniform((), seed, 0, 100, tf.int32), tf.uint8)
+
+    recipe = dataclasses.replace(RECIPE, augment_images=(halve, add_noise))
+    examples = numbered(8)
+    plain = np.concatenate(
+        indices(training_batches(examples, RECIPE, IDENTITY, 4).as_numpy_iterator())
+    )
+
+    first = np.concatenate(
+        indices(training_batches(examples, recipe, IDENTITY, 4).as_numpy_iterator())
+    )
+    again = np.concatenate(
+        indices(training_batches(one_by_one(examples), recipe, IDENTITY, 4).as_numpy_iterator())
+    )
+
+    noise = first - plain // 2
+    assert (0 <= noise).all()
+    assert (noise < 100).all()
+    assert len(set(noise)) > 8
+    assert (first == again).all()
 
 
 def test_labels_stay_with_their_images():

@@ -29,7 +29,7 @@ def test_fields_are_replaced_by_values_of_their_type():
         [
             "epochs=3", "learning_rate=1", "jit=false", "data=a=b", "image_size=32,64",
             "mean=0.1,0.2,0.3", "std=0.5", "augment=flip", "train_crop=none", "model.depth=2",
-            "model.pooling=cls",
+            "model.pooling=cls", "smaller_first=0.5,0.4",
         ],
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ def test_fields_are_replaced_by_values_of_their_type():
     assert recipe.mean == (0.1, 0.2, 0.3)
     assert recipe.augment == (augment.flip,)
     assert recipe.train_crop is None
+    assert recipe.smaller_first == ((0.5, 0.4),)
     assert recipe.std == (0.5,)
     assert recipe.model["depth"] == 2
     assert recipe.model["pooling"] == "cls"
@@ -71,6 +72,11 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("channels=2", "1 (grey) or 3 (RGB)"),
         ("mixed_precision=half", "one of float32, mixed_bfloat16"),
         ("validation_fraction=1.0", "in (0, 1)"),
+        ("optimizer=adam", "one of adamw, lamb, lion, muon, sgd"),
+        ("tune=last-0-blocks", "full, head, lora-8 or last-2-blocks"),
+        ("smaller_first=(0.5,0.6),(0.8,0.5)", "less than 1 in all"),
+        ("augment_images=flip", "no such augmentation: 'flip'"),
+        ("layer_decay=0", "layer_decay must be in (0, 1]"),
     ],
 )
 def test_wrong_overrides_are_refused_by_name(override, message):

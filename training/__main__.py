@@ -52,6 +52,9 @@ def _parser():
         "--split",
         help="train, validation or test, or as TFDS spells it; the test images by default",
     )
+    evaluate.add_argument(
+        "--flip", action="store_true", help="average each image with its mirror image"
+    )
     evaluate.add_argument("--data-dir", default="", help="where TFDS or fashion_mnist's files are")
     evaluate.add_argument(
         "--out", type=pathlib.Path, help="JSON file; evaluation-DATA.json beside MODEL by default"
@@ -97,7 +100,7 @@ def _evaluate(arguments):
     )
     if split == "train":
         print("Note: these may be the images the model was trained on.", file=sys.stderr)
-    probabilities = evaluate.predict_probabilities(model, examples)
+    probabilities = evaluate.predict_probabilities(model, examples, arguments.flip)
     evaluation = {"split": split, **evaluate.evaluate(probabilities, examples)}
     evaluation["unreadable"] = unreadable
     print(evaluate.format_evaluation(evaluation))

@@ -1,22 +1,27 @@
 """Training images -> training images that look different each time: plain TensorFlow functions.
 
-A crop works on one image, before it has the model's size: (image, size, seed) -> image.
-Every other works on a batch: (images, labels, seed) -> (images, labels), where images are
-float32 (batch, height, width, channels) of 0..255 and labels are one row of class probabilities
-per image. The seed, two int32 numbers, decides all that is random.
+Three kinds, in the order they run. The seed, two int32 numbers, decides all that is random.
+- A crop works on one image, before it has the model's size: (image, size, seed) -> image.
+- An image augmentation works on one image: (image, seed) -> image, uint8 (height, width, channels).
+- A batch augmentation works on a batch: (images, labels, seed) -> (images, labels), where images
+  are float32 (batch, height, width, channels) of 0..255 and labels are one row of class
+  probabilities per image.
 
-Adding one: a function here, its row in CROPS or AUGMENTATIONS below, its test in
-tests/test_augment.py, and its place in a recipe.
+Adding one: a function here, its row in CROPS, IMAGE_AUGMENTATIONS or AUGMENTATIONS below, its
+test in tests/test_augment.py, and its place in a recipe.
 """
 
 import functools
 
 import tensorflow as tf
 
+from training import pixels
 from vit_keras.errors import InputError, did_you_mean
 
 
-def random_resized_crop(image, size, seed, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3)):
+def random_resized_crop(
+    image, size, seed, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3), interpolation="bilinear"
+):
     """Cuts a random box and resizes it (GoogLeNet's augmentation, arXiv:1409.4842, section 6).
 
     Args:
@@ -24,9 +29,10 @@ def random_resized_crop(image, size, seed, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3)
         size: (height, width) of the result, pixels.
         area: smallest and largest fraction of the image's area in the box.
         ratio: smallest and largest width / height of the box.
+        interpolation: "bilinear" or "bicubic", with antialiasing.
 
     Returns:
-        float32 (*size, channels), resized bilinearly with antialiasing.
+        float32 (*size, channels).
     """
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
@@ -36,7 +42,122 @@ def random_resized_crop(image, size, seed, area=(0.2, 1.0), ratio=(3 / 4, 4 / 3)
         area_range=area,
         aspect_ratio_range=ratio,
     )
-    return tf.image.resize(tf.slice(image, begin, extent), size, antialias=True)
+    return tf.image.resize(tf.slice(image, begin, extent), size, interpolation, antialias=True)
+
+
+def resized_crop_of_border(image, size, seed, pixels=4, interpolation="bilinear"):
+    """Resizes the image, and cuts as large a box anywhere from it and a black border around it.
+
+    What ResNets do on CIFAR (arXiv:1512.03385, section 4.2), and DeiT III, whose border mirrors
+    the image, on ImageNet-21k.
+
+    Args:
+        pixels: width of the border.
+    """
+    image = tf.image.resize(image, size, interpolation, antialias=True)
+    padded = tf.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
+    return tf.image.stateless_random_crop(padded, (*size, image.shape[-1]), seed)
+
+
+def rand_augment(image, seed, layers=2, magnitude=9.0, std=0.0, probability=1.0, increasing=False):
+    """Changes the image by operations drawn from fourteen (RandAugment, arXiv:1909.13719).
+
+    Each image is changed by the operations that are drawn for it and no others.
+
+    Args:
+        layers: N, how many operations in turn.
+        magnitude: M, their strength, on a scale whose 10 means 30 degrees, a shear of 0.3 or a
+            move by 45 % of the side.
+        std: of the magnitude, drawn anew for each operation, as in timm; never below 0.
+        probability: of each operation to be carried out, 0.5 in timm.
+        increasing: whether a larger magnitude changes colours, sharpness, posterize and solarize
+            more, as in timm's "inc1"; in the authors' code 5 is hardly a change of colours.
+    """
+    numbers = tf.random.stateless_uniform((layers, 3), seed)
+    levels = tf.random.stateless_normal((layers,), fold_in(seed, 1), magnitude, std)
+    for layer in range(layers):
+        number, sign, draw = tf.unstack(numbers[layer])
+        level = tf.maximum(levels[layer], 0.0) / 10
+        signed = tf.where(sign < 0.5, level, -level)
+        branches = [
+            functools.partial(operation, image, level, signed, increasing)
+            for operation in RAND_AUGMENT.values()
+        ]
+        drawn = tf.cast(number * len(branches), tf.int32)
+        chosen = tf.where(draw < probability, drawn, 0)  # the first is the identity
+        image = tf.ensure_shape(tf.switch_case(chosen, branches), image.shape)
+    return image
+
+
+def _enhance(operation):
+    def enhance(image, level, signed, increasing):
+        return operation(image, 1 + 0.9 * signed if increasing else 0.1 + 1.8 * level)
+
+    return enhance
+
+
+def _move(operation, axis):
+    def move(image, level, signed, increasing):
+        side = tf.cast(tf.shape(image)[axis], tf.float32)
+        return operation(image, tf.round(0.45 * signed * side))
+
+    return move
+
+
+def _posterize(image, level, signed, increasing):
+    bits = tf.clip_by_value(tf.cast(4 * level, tf.int32), 0, 8)
+    return pixels.posterize(image, tf.maximum(4 - bits, 0) if increasing else bits)
+
+
+def _solarize(image, level, signed, increasing):
+    threshold = tf.cast(256 * level, tf.int32)
+    return pixels.solarize(image, 256 - threshold if increasing else threshold)
+
+
+# Table 6 of arXiv:1909.13719; strengths as in the authors' code (tensorflow/tpu, autoaugment.py)
+# and timm's auto_augment.py: (image, level of 0..1, the same with a random sign, increasing).
+RAND_AUGMENT = {
+    "identity": lambda image, level, signed, increasing: image,
+    "autocontrast": lambda image, level, signed, increasing: pixels.autocontrast(image),
+    "equalize": lambda image, level, signed, increasing: pixels.equalize(image),
+    "rotate": lambda image, level, signed, increasing: pixels.rotate(image, 30 * signed),
+    "solarize": _solarize,
+    "color": _enhance(pixels.color),
+    "posterize": _posterize,
+    "contrast": _enhance(pixels.contrast),
+    "brightness": _enhance(pixels.brightness),
+    "sharpness": _enhance(pixels.sharpness),
+    "shear_x": lambda image, level, signed, increasing: pixels.shear_x(image, 0.3 * signed),
+    "shear_y": lambda image, level, signed, increasing: pixels.shear_y(image, 0.3 * signed),
+    "translate_x": _move(pixels.translate_x, axis=1),
+    "translate_y": _move(pixels.translate_y, axis=0),
+}
+
+
+def three_augment(image, seed):
+    """One of grey, solarised above 128, and blurred by 0.1 to 2 pixels (DeiT III, section 3)."""
+    number, sigma = tf.unstack(tf.random.stateless_uniform((2,), seed))
+    branches = [
+        lambda: pixels.grayscale(image),
+        lambda: pixels.solarize(image),
+        lambda: pixels.gaussian_blur(image, 0.1 + 1.9 * sigma),
+    ]
+    image_augmented = tf.switch_case(tf.cast(number * len(branches), tf.int32), branches)
+    return tf.ensure_shape(image_augmented, image.shape)
+
+
+def colour_jitter(image, seed, strength=0.3):
+    """Changes brightness, contrast and saturation by factors of 1 +- strength, in random order."""
+    factors = tf.random.stateless_uniform((3,), seed, 1 - strength, 1 + strength)
+    order = tf.argsort(tf.random.stateless_uniform((3,), fold_in(seed, 1)))
+    operations = (pixels.brightness, pixels.contrast, pixels.color)
+    for turn in range(3):
+        branches = [
+            functools.partial(operation, image, factors[number])
+            for number, operation in enumerate(operations)
+        ]
+        image = tf.ensure_shape(tf.switch_case(order[turn], branches), image.shape)
+    return image
 
 
 def flip(images, labels, seed):
@@ -57,6 +178,35 @@ def shift(images, labels, seed, pixels=4):
     return tf.gather(images, columns, axis=2, batch_dims=1), labels
 
 
+def random_erasing(images, labels, seed, probability=0.25, area=(0.02, 1 / 3), ratio=(0.3, 3.3)):
+    """Fills a random box with noise (arXiv:1708.04896, RE-R: each value uniform in 0..255).
+
+    Boxes lie inside of the image; a side that would be longer than the image's is cut to it.
+
+    Args:
+        probability: of an image to lose a box.
+        area: smallest and largest fraction of the image's area in the box.
+        ratio: smallest and largest height / width of the box.
+    """
+    batch = tf.shape(images)[0]
+    share, aspect, y, x, draw = tf.unstack(tf.random.stateless_uniform((5, batch, 1), seed))
+    share = area[0] + share * (area[1] - area[0])
+    share = tf.where(draw < probability, share, 0.0)
+    low, high = tf.math.log(float(ratio[0])), tf.math.log(float(ratio[1]))
+    aspect = tf.exp(low + aspect * (high - low))
+    height, width = images.shape[1:3]
+    tall = tf.minimum(tf.sqrt(share * aspect * height * width), float(height))
+    wide = tf.minimum(tf.sqrt(share / aspect * height * width), float(width))
+    top, left = y * (height - tall), x * (width - wide)
+    rows, columns = (
+        tf.range(height, dtype=tf.float32) + 0.5,
+        tf.range(width, dtype=tf.float32) + 0.5,
+    )
+    box = _box((rows > top) & (rows < top + tall), (columns > left) & (columns < left + wide))
+    noise = tf.random.stateless_uniform(tf.shape(images), fold_in(seed, 1), 0.0, 255.0)
+    return tf.where(box, noise, images), labels
+
+
 def cutmix(images, labels, seed, probability=0.5):
     """Puts a random box of another image into an image, and as much of its label (CutMix).
 
@@ -72,12 +222,54 @@ def cutmix(images, labels, seed, probability=0.5):
     half = tf.where(draw < probability, tf.sqrt(share) / 2, 0.0)  # of the box's side, in sides
     rows = (tf.range(height, dtype=tf.float32) + 0.5) / tf.cast(height, tf.float32)
     columns = (tf.range(width, dtype=tf.float32) + 0.5) / tf.cast(width, tf.float32)
-    inside_rows = tf.abs(rows - y) < half  # (batch, height)
-    inside_columns = tf.abs(columns - x) < half  # (batch, width)
-    box = inside_rows[:, :, tf.newaxis] & inside_columns[:, tf.newaxis, :]
-    images = tf.where(box[..., tf.newaxis], tf.reverse(images, axis=[0]), images)
-    mixed = tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2])[:, tf.newaxis]
+    box = _box(tf.abs(rows - y) < half, tf.abs(columns - x) < half)
+    mixed = tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2])  # (batch, 1)
+    images = tf.where(box, tf.reverse(images, axis=[0]), images)
     return images, (1 - mixed) * labels + mixed * tf.reverse(labels, axis=[0])
+
+
+def mixup(images, labels, seed, alpha=0.8, probability=1.0):
+    """Averages two images and their labels (MixUp, arXiv:1710.09412).
+
+    Each image has its own share, and the other image is the one at the same place from the end
+    of the batch.
+
+    Args:
+        alpha: of the Beta distribution of an image's share of the result.
+        probability: of an image to be mixed.
+    """
+    batch = tf.shape(images)[0]
+    # The share of one of two gamma-distributed numbers in their sum is beta-distributed.
+    mine, other = tf.unstack(tf.random.stateless_gamma((2, batch, 1), seed, alpha))
+    draw = tf.random.stateless_uniform((batch, 1), fold_in(seed, 1))
+    share = tf.where(draw < probability, mine / tf.maximum(mine + other, 1e-30), 1.0)
+    pixel_share = share[:, tf.newaxis, tf.newaxis]
+    images = pixel_share * images + (1 - pixel_share) * tf.reverse(images, axis=[0])
+    return images, share * labels + (1 - share) * tf.reverse(labels, axis=[0])
+
+
+def mixup_or_cutmix(images, labels, seed, alpha=0.8, probability=1.0, cut=0.5):
+    """MixUp or CutMix, the same for the whole batch, as DeiT switches between them.
+
+    Args:
+        alpha: of MixUp.
+        probability: of an image to be mixed.
+        cut: probability of CutMix for a batch.
+    """
+    draw = tf.random.stateless_uniform((), seed)
+    return tf.cond(
+        draw < cut,
+        lambda: cutmix(images, labels, fold_in(seed, 1), probability),
+        lambda: mixup(images, labels, fold_in(seed, 2), alpha, probability),
+    )
+
+
+fold_in = tf.random.experimental.stateless_fold_in  # (seed, number) -> another seed
+
+
+def _box(rows, columns):
+    """Boolean (batch, height) and (batch, width) -> (batch, height, width, 1)"""
+    return rows[:, :, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis, :, tf.newaxis]
 
 
 def by_name(name, table):
@@ -99,5 +291,10 @@ def describe(function):
     return f"{function.func.__name__}({arguments})"
 
 
-CROPS = {f.__name__: f for f in (random_resized_crop,)}
-AUGMENTATIONS = {f.__name__: f for f in (flip, shift, cutmix)}
+def _named(*functions):
+    return {function.__name__: function for function in functions}
+
+
+CROPS = _named(random_resized_crop, resized_crop_of_border)
+IMAGE_AUGMENTATIONS = _named(rand_augment, three_augment, colour_jitter)
+AUGMENTATIONS = _named(flip, shift, random_erasing, mixup, cutmix, mixup_or_cutmix)

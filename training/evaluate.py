@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 from tabulate import tabulate
 
@@ -12,11 +13,16 @@ from vit_keras.errors import InputError
 BATCH_SIZE = 64
 
 
-def predict_probabilities(model, examples):
-    """float32 (count, classes), the softmax of the model's logits for every example in order."""
+def predict_probabilities(model, examples, flip=False):
+    """float32 (count, classes), the softmax of the model's logits for every example in order.
+
+    Args:
+        flip: whether to average those of each image and of its mirror image.
+    """
     batches = evaluation_batches(examples, model.preprocessing, BATCH_SIZE)
-    logits = model.predict(batches.map(lambda images, labels: images), verbose=0)
-    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    views = [lambda images, labels: images, lambda images, labels: tf.reverse(images, [2])]
+    logits = [model.predict(batches.map(view), verbose=0) for view in views[: 1 + flip]]
+    return np.mean([keras.ops.softmax(view) for view in logits], axis=0)
 
 
 def evaluate(probabilities, examples):

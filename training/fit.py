@@ -1,6 +1,7 @@
 """Recipe -> run folder: model.keras, and all that says how it came about and how good it is."""
 
 import contextlib
+import csv
 import dataclasses
 import math
 import pathlib
@@ -17,9 +18,11 @@ from training.pipeline import evaluation_batches, even_batch_size, read_all, tra
 from training.recipe import Recipe
 from training.record import describe_run, write_samples
 from training.report import write_report
+from training.tune import features_model, fit_probes, restrict
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import build_vit, load_model
+from vit_keras.positions import resize_positions
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.variants import resolve_config
 from vit_keras.weights import from_weights
@@ -73,7 +76,8 @@ def fit(recipe, out, callbacks=()):
         else:
             model = build_vit(config, name=recipe.variant, **labelled)
     print(_summary(model, recipe, splits, run), flush=True)
-    best_epoch = _train(model, recipe, train, validation, run, callbacks)
+    train_model = _probe if recipe.tune == "head" else _train
+    best_epoch = train_model(model, recipe, train, validation, run, callbacks)
 
     evaluated = "test" if "test" in splits else "validation"
     model = load_model(run / "model.keras")
@@ -81,6 +85,7 @@ def fit(recipe, out, callbacks=()):
     evaluation = {
         "split": evaluated,
         "best_epoch": best_epoch,
+        "model": model.description,
         "seconds": round(time.monotonic() - started, 1),
         **evaluate(probabilities, splits[evaluated]),
     }
@@ -92,12 +97,19 @@ def fit(recipe, out, callbacks=()):
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Writes the model, whole, whenever its validation accuracy is the best so far."""
+    """Writes the model, whole, whenever its validation accuracy is the best so far.
 
-    def __init__(self, vit, path):
+    Args:
+        vit: the model to write, with the weights that are trained.
+        path: of the .keras file.
+        weights: what the weights are, for the model's description.
+    """
+
+    def __init__(self, vit, path, weights="the weights"):
         super().__init__()
         self.vit = vit
         self.path = path
+        self.weights = weights
         self.accuracy = -1.0
         self.epoch = 0  # counted from 1; 0 for none
 
@@ -109,19 +121,43 @@ class SaveBest(keras.callbacks.Callback):
         # Of equals the last: its weights have seen more.
         if logs["val_accuracy"] >= self.accuracy:
             self.accuracy, self.epoch = logs["val_accuracy"], epoch + 1
+            self.vit.description = f"{self.weights}, after epoch {epoch + 1}"
             with replacing(self.path) as path:
                 self.vit.save(path)
 
 
-def build_trainer(model, recipe, steps_per_epoch):
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends the run where its loss is no longer a number, and keeps the step and the rate.
+
+    Attributes:
+        found: "step 120 (learning rate 0.001)", or "".
+    """
+
+    def __init__(self, steps_per_epoch):
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+        self.found = ""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not (self.found or np.isfinite((logs or {}).get("loss", 0.0))):
+            step = self.epoch * self.steps_per_epoch + batch + 1
+            rate = float(self.model.optimizer.learning_rate)
+            self.found = f"step {step} of epoch {self.epoch + 1} (learning rate {rate:.3g})"
+            self.model.stop_training = True
+
+
+def build_trainer(model, recipe, steps_per_epoch, epochs):
     """The same weights under another model, compiled, so that what is saved has no optimizer."""
+    loss = {"softmax": keras.losses.CategoricalCrossentropy,
+            "sigmoid": keras.losses.BinaryCrossentropy}[recipe.loss]  # fmt: skip
     with _dtype_policy(recipe.mixed_precision):  # float16 needs its loss scaled
         trainer = keras.Model(model.input, model.output, name=model.name)
         trainer.compile(
-            build_optimizer(recipe, steps_per_epoch),
-            keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=recipe.label_smoothing
-            ),
+            build_optimizer(recipe, steps_per_epoch, epochs, model.config.depth),
+            loss(from_logits=True),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             jit_compile=recipe.jit,
             steps_per_execution=math.gcd(recipe.steps_per_execution, steps_per_epoch),
@@ -129,40 +165,116 @@ def build_trainer(model, recipe, steps_per_epoch):
     return trainer
 
 
+def run_length(recipe, images):
+    """(epochs, steps per epoch) of a run on so many images."""
+    per_epoch = max(1, round(images / recipe.batch_size))
+    if not recipe.steps:
+        return recipe.epochs, per_epoch
+    epochs = max(1, round(recipe.steps / per_epoch))
+    return epochs, round(recipe.steps / epochs)
+
+
+def phases(recipe, config, epochs):
+    """[(image size, first epoch, last epoch + 1), ...]: smaller images first, as the recipe asks.
+
+    Sizes are rounded to whole patches.
+    """
+    spans, begin = [], 0
+    for scale, share in recipe.smaller_first:
+        end = min(epochs - 1, begin + round(share * epochs))
+        patch = config.patch_size
+        size = tuple(max(1, round(scale * side / patch)) * patch for side in config.image_size)
+        spans.append((size, begin, end))
+        begin = end
+    spans.append((config.image_size, begin, epochs))
+    return [span for span in spans if span[1] < span[2]]
+
+
 def _train(model, recipe, train, validation, run, callbacks):
     """Fits the model, saving the best, and returns the number of that epoch, from 1."""
-    steps_per_epoch = max(1, round(len(train) / recipe.batch_size))
-    trainer = build_trainer(model, recipe, steps_per_epoch)
-    save_best = SaveBest(model, run / "model.keras")
-    callbacks = [
-        *callbacks,
-        *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if recipe.ema else []),
-        save_best,
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.CSVLogger(run / "history.csv"),
-        keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False),
-    ]
-    batch_size = even_batch_size(len(validation), max(recipe.batch_size, 256))
-    every = recipe.validate_every
-    history = trainer.fit(
-        training_batches(train, recipe, model.preprocessing, steps_per_epoch * recipe.epochs),
-        epochs=recipe.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=evaluation_batches(
-            validation, model.preprocessing, batch_size, recipe.cache_mib
-        ),
-        validation_freq=sorted({*range(every, recipe.epochs, every), recipe.epochs}),
-        callbacks=callbacks,
-        shuffle=False,  # the batches are shuffled
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    if not (save_best.epoch and np.isfinite(history.history["loss"][-1])):
-        kept = f"the best model before is {save_best.path}" if save_best.epoch else "no model yet"
-        raise InputError(
-            f"the loss was no longer finite in epoch {len(history.epoch)} ({kept}). Try a lower "
-            f"learning_rate than {recipe.learning_rate}, a longer warm-up, or clip_norm=1."
+    epochs, steps_per_epoch = run_length(recipe, len(train))
+    every, trainer = recipe.validate_every, None
+    validated = sorted({*range(every, epochs, every), epochs})
+    for size, begin, end in phases(recipe, model.config, epochs):
+        grid, before = model.config.grid, trainer
+        if size != model.config.image_size:
+            with _dtype_policy(recipe.mixed_precision):
+                model = from_weights(model, image_size=size, name=model.name)
+        restrict(model, recipe.tune)
+        trainer = build_trainer(model, recipe, steps_per_epoch, epochs)
+        if before:
+            trainer.optimizer.build(trainer.trainable_variables)
+            carry_over(before.optimizer, trainer.optimizer, grid, model.config.grid)
+        # Of each size its own best: the last is what was asked for.
+        save_best = SaveBest(model, run / "model.keras", _description(recipe))
+        stop = StopOnNaN(steps_per_epoch)
+        batch_size = even_batch_size(len(validation), max(recipe.batch_size, 256))
+        history = trainer.fit(
+            training_batches(
+                train, recipe, model.preprocessing, end * steps_per_epoch, begin * steps_per_epoch
+            ),
+            initial_epoch=begin,
+            epochs=end,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=evaluation_batches(
+                validation, model.preprocessing, batch_size, recipe.cache_mib
+            ),
+            validation_freq=sorted({*validated, end}),
+            callbacks=[
+                *callbacks,
+                *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if recipe.ema else []),
+                save_best,
+                stop,
+                keras.callbacks.CSVLogger(run / "history.csv", append=True),
+                keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False),
+            ],
+            shuffle=False,  # the batches are shuffled
+            verbose=1 if sys.stdout.isatty() else 2,
         )
+        if stop.found or not (save_best.epoch and np.isfinite(history.history["loss"][-1])):
+            path = run / "model.keras"
+            raise InputError(
+                f"the loss was no longer finite at {stop.found or f'the validation of epoch {end}'}; "
+                f"{f'the last good model is {path}' if path.exists() else 'no model yet'}. Try a "
+                f"lower learning_rate than {recipe.learning_rate}, a longer warm-up, or clip_norm=1."
+            )
     return save_best.epoch
+
+
+def carry_over(before, after, old_grid, new_grid):
+    """Gives an optimizer the state of another one for the same model at another image size."""
+    for old, new in zip(before.variables, after.variables, strict=True):
+        value = np.asarray(old)
+        if value.shape != new.shape:  # of a table of positions; bilinear: squares stay above 0
+            value = resize_positions(value[0], old_grid, new_grid, "corners")[np.newaxis]
+        new.assign(value)
+
+
+def _description(recipe):
+    weights = f"moving average (momentum {recipe.ema}) of the weights" if recipe.ema else "weights"
+    return f"{weights} of {recipe.weights or recipe.variant} trained on {recipe.data}"
+
+
+def _probe(model, recipe, train, validation, run, callbacks):
+    """Fits the head alone on features computed once, saves it, and returns which try was best."""
+    encoder = features_model(model)
+
+    def features(examples):
+        batches = evaluation_batches(examples, model.preprocessing, recipe.batch_size)
+        return encoder.predict(batches.map(lambda images, labels: images)), examples.labels
+
+    tries = list(fit_probes(features(train), features(validation)))
+    with open(run / "history.csv", "w", newline="") as file:
+        history = csv.DictWriter(file, ["strength", *tries[0][2]])
+        history.writeheader()
+        history.writerows({"strength": strength, **scores} for strength, _, scores in tries)
+    best = max(range(len(tries)), key=lambda number: tries[number][2]["val_accuracy"])
+    strength, head, _ = tries[best]
+    model.get_layer("head").set_weights(head)
+    model.description = f"{_description(recipe)}, the head alone, with a penalty of {strength:g}"
+    with replacing(run / "model.keras") as path:
+        model.save(path)
+    return best + 1
 
 
 def _pretrained(recipe):

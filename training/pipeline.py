@@ -1,11 +1,13 @@
 """Examples + recipe -> batches of normalised images and class probabilities."""
 
+import functools
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from training.augment import fold_in
 from training.datasets import Examples
 from vit_keras.decoding import why_undecodable
 from vit_keras.errors import InputError
@@ -71,40 +73,42 @@ def shrink(image, short_side):
     return tf.ensure_shape(resized, (None, None, image.shape[-1]))
 
 
-def training_batches(examples, recipe, preprocessing, steps):
-    """The first `steps` batches of a run; each is a pure function of the seed and its number.
+def training_batches(examples, recipe, preprocessing, steps, first=0):
+    """The batches of a run from number `first` up to `steps`.
 
-    Every image comes once an epoch, in an order which changes with the epoch.
+    Each is a pure function of the seed and its number. Every image comes once an epoch, in an
+    order which changes with the epoch; with recipe.balance "sampling" every class comes equally
+    often, and each image of a class as often as the others.
 
     Returns:
         tf.data.Dataset of (float32 (batch_size, height, width, channels), normalised;
-        float32 (batch_size, classes), rows that sum to one).
+        float32 (batch_size, classes), rows that sum to one) and, with recipe.balance "weights",
+        float32 (batch_size,), how much each image counts.
     """
     labels = tf.constant(examples.labels)
-
-    def indices(position):
-        """int64 positions in the stream of all epochs -> indices of examples"""
-        count = len(examples)
-        epoch = tf.cast(position // count, tf.int32)
-        seeds = tf.stack([tf.fill(tf.shape(epoch), recipe.seed), epoch, epoch * 0], axis=-1)
-        # tf.random.experimental.index_shuffle refuses one seed for each index.
-        return tf.raw_ops.RandomIndexShuffle(
-            index=position % count, seed=seeds, max_index=tf.constant(count - 1, tf.int64)
-        )
+    order = _by_class(examples) if recipe.balance == "sampling" else _shuffled
+    order = functools.partial(order, count=len(examples), seed=recipe.seed)
+    class_weights = tf.constant(balanced_weights(examples), tf.float32)
 
     def gather(step):
-        chosen = indices(step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64))
+        positions = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
+        chosen = order(positions // recipe.repeats)
         return tf.cast(tf.gather(pixels, chosen), tf.float32), tf.gather(labels, chosen)
 
     def read(position):
-        index = indices(position)
+        index = order(position // recipe.repeats)
         image = examples.read(index)
+        seed = tf.stack([recipe.seed, tf.cast(position, tf.int32)])
         if recipe.train_crop:
-            seed = tf.stack([recipe.seed, tf.cast(position, tf.int32)])
             image = recipe.train_crop(image, preprocessing.image_size, seed)
             image.set_shape((*preprocessing.image_size, recipe.channels))
         else:
             image = preprocessing.to_size(image)
+        if recipe.augment_images:
+            image = tf.saturate_cast(tf.round(image), tf.uint8)
+            for number, augment in enumerate(recipe.augment_images):
+                image = augment(image, fold_in(seed, 1 + number))
+            image = tf.cast(image, tf.float32)
         return image, labels[index]
 
     def finish(step, batch):
@@ -112,19 +116,58 @@ def training_batches(examples, recipe, preprocessing, steps):
         classes = tf.one_hot(classes, len(examples.class_names))
         seed = tf.stack([recipe.seed, tf.cast(step, tf.int32)])
         for number, augment in enumerate(recipe.augment):
-            folded = tf.random.experimental.stateless_fold_in(seed, number)
-            images, classes = augment(images, classes, folded)
-        return preprocessing.normalise(images), classes
+            images, classes = augment(images, classes, fold_in(seed, number))
+        images = preprocessing.normalise(images)
+        smooth = recipe.label_smoothing
+        targets = (1 - smooth) * classes + smooth / len(examples.class_names)
+        if recipe.balance == "weights":
+            return images, targets, tf.linalg.matvec(classes, class_weights)
+        return images, targets
 
     pixels = examples.pixels
-    if pixels is not None and preprocessing.keeps(pixels.shape) and not recipe.train_crop:
+    at_hand = pixels is not None and preprocessing.keeps(pixels.shape)
+    if at_hand and not (recipe.train_crop or recipe.augment_images):
         pixels = tf.constant(pixels)
-        batches = tf.data.Dataset.range(steps).map(gather, PARALLEL)
+        batches = tf.data.Dataset.range(first, steps).map(gather, PARALLEL)
     else:
-        batches = tf.data.Dataset.range(steps * recipe.batch_size).map(read, PARALLEL)
-        batches = batches.batch(recipe.batch_size, drop_remainder=True)
-    batches = tf.data.Dataset.zip((tf.data.Dataset.range(steps), batches))
+        batches = tf.data.Dataset.range(first * recipe.batch_size, steps * recipe.batch_size)
+        batches = batches.map(read, PARALLEL).batch(recipe.batch_size, drop_remainder=True)
+    batches = tf.data.Dataset.zip((tf.data.Dataset.range(first, steps), batches))
     return batches.map(finish, PARALLEL).prefetch(PARALLEL)
+
+
+def balanced_weights(examples):
+    """How much an image of each class counts so that all classes count alike, 1 on average."""
+    counts = np.bincount(examples.labels, minlength=len(examples.class_names))
+    return len(examples) / (len(counts) * np.maximum(counts, 1))
+
+
+def _shuffled(position, count, seed, stream=0):
+    """int64 positions in the stream of all epochs -> indices below count, each once an epoch"""
+    position, count, stream = (tf.cast(number, tf.int64) for number in (position, count, stream))
+    epoch = tf.cast(position // count, tf.int32)
+    streams = tf.broadcast_to(tf.cast(stream, tf.int32), tf.shape(epoch))
+    seeds = tf.stack([tf.fill(tf.shape(epoch), seed), epoch, streams], axis=-1)
+    # tf.random.experimental.index_shuffle refuses one seed for each index.
+    return tf.raw_ops.RandomIndexShuffle(index=position % count, seed=seeds, max_index=count - 1)
+
+
+def _by_class(examples):
+    """A function like `_shuffled` that gives every class in turn, in an order that changes"""
+    counts = np.bincount(examples.labels, minlength=len(examples.class_names))
+    classes = tf.constant(np.flatnonzero(counts))
+    members = tf.constant(np.argsort(examples.labels, kind="stable"))
+    counts, starts = tf.constant(counts), tf.constant(np.cumsum(counts) - counts)
+
+    def order(position, count, seed):
+        turn = position // len(classes)
+        label = tf.gather(classes, _shuffled(position, len(classes), seed, stream=1))
+        size = tf.gather(counts, label)
+        return tf.gather(
+            members, tf.gather(starts, label) + _shuffled(turn, size, seed, stream=2 + label)
+        )
+
+    return order
 
 
 def evaluation_batches(examples, preprocessing, batch_size, cache_mib=0):

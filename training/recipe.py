@@ -4,12 +4,14 @@ import ast
 import dataclasses
 import importlib
 import pathlib
+import re
 import typing
 from collections.abc import Callable
 
 import pydantic
 
 from training import augment as augmentations
+from training.optimizer import DECAYS, OPTIMIZERS
 from vit_keras.config import ViTConfig
 from vit_keras.errors import InputError, did_you_mean
 
@@ -30,26 +32,43 @@ class Recipe:
         cache_mib: MiB of memory for decoded training images, shrunk to at most twice the model's
             size, and again for validation images at the model's size; a set that does not fit is
             decoded anew each epoch.
+        balance: for classes of unequal size: "sampling" draws every class equally often,
+            "weights" weighs the loss of an image by how rare its class is, "none" does nothing.
     Model
         weights: what to start from, a source as `vit_keras.from_weights` takes it; the model is
             then the one the weights tell, with a new head, and `variant` is not looked at.
+        tune: what of the model is trained: "full"; "last-N-blocks", those and all behind them;
+            "lora-R", additions of rank R to the matrices of all blocks, and the head; "head", by
+            logistic regression on features that are computed once.
         variant, image_size, channels: as in `vit_keras.build_vit`; image_size 0 is that of the
             weights.
         model: further fields of ViTConfig.
         resize, crop_fraction, interpolation, mean, std: the model's Preprocessing; mean and std
             are fractions of 255, for all channels alike or one number each. With weights, theirs
             takes the place of each that is left at its default.
-    Augmentation, of training images only
+    Augmentation, of training images only, in this order
         train_crop: (image, size, seed) -> image, in place of the resize rule above; None keeps it.
+        augment_images: (image, seed) -> image, applied to each image in turn.
         augment: (images, labels, seed) -> (images, labels), applied to each batch in turn.
+        repeats: how many times an image stands in a batch, augmented differently
+            (arXiv:1901.09335); an epoch keeps its length.
+        smaller_first: (fraction of image_size, fraction of the epochs) in turn: the run starts
+            with images, and a model, that much smaller.
     Optimisation
-        epochs, warmup_epochs: passes over the training images; cosine decay after the warm-up.
+        epochs, warmup_epochs: passes over the training images; the warm-up rises linearly.
+        steps: batches of the whole run, in place of `epochs`; 0 for none.
         batch_size: images a step.
-        learning_rate: of AdamW, at the end of the warm-up.
-        weight_decay: of AdamW, on kernels only.
-        beta_2: of AdamW.
+        accumulate: steps whose gradients make one change of the weights.
+        optimizer: "adamw", "lamb", "lion", "muon" or "sgd".
+        learning_rate: at the end of the warm-up.
+        schedule: "cosine" or "linear" to 0 after the warm-up, or "constant".
+        layer_decay: factor of the learning rate from each block to the one before it.
+        weight_decay: on kernels only, times the learning rate.
+        beta_2: of AdamW, LAMB and what Muon leaves to AdamW.
+        momentum: of SGD.
         clip_norm: global norm the gradients are clipped to; 0 for no clipping.
-        label_smoothing: fraction of the target spread over all classes.
+        loss: "softmax" cross-entropy, or "sigmoid", the binary one of every class (DeiT III).
+        label_smoothing: fraction of the target spread over all classes, in training.
         ema: momentum of the moving average of the weights which is evaluated and saved; 0 for
             none.
         validate_every: epochs between two validations.
@@ -69,8 +88,10 @@ class Recipe:
     validation_fraction: float = 0.1
     max_unreadable: float = 0.05
     cache_mib: int = 1024
+    balance: str = "none"
 
     weights: str = ""
+    tune: str = "full"
     variant: str = "vit_ti16"
     image_size: int | tuple[int, int] = 224
     channels: int = 3
@@ -82,15 +103,25 @@ class Recipe:
     std: tuple[float, ...] = (0.5,)
 
     train_crop: Callable | None = None
+    augment_images: tuple[Callable, ...] = ()
     augment: tuple[Callable, ...] = ()
+    repeats: int = 1
+    smaller_first: tuple[tuple[float, float], ...] = ()
 
     epochs: int = 100
     warmup_epochs: float = 5
+    steps: int = 0
     batch_size: int = 128
+    accumulate: int = 1
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    layer_decay: float = 1.0
     weight_decay: float = 0.05
     beta_2: float = 0.999
+    momentum: float = 0.9
     clip_norm: float = 1.0
+    loss: str = "softmax"
     label_smoothing: float = 0.1
     ema: float = 0.0
     validate_every: int = 1
@@ -101,27 +132,38 @@ class Recipe:
     steps_per_execution: int = 1
 
     def __post_init__(self):
-        for field in ("epochs", "batch_size", "validate_every", "steps_per_execution"):
+        for field in (
+            *("epochs", "batch_size", "validate_every", "steps_per_execution"),
+            *("accumulate", "repeats"),
+        ):
             _check(field, getattr(self, field), getattr(self, field) >= 1, "at least 1")
-        for field in ("warmup_epochs", "weight_decay", "clip_norm", "cache_mib"):
+        for field in ("warmup_epochs", "weight_decay", "clip_norm", "cache_mib", "steps"):
             _check(field, getattr(self, field), getattr(self, field) >= 0, "0 or more")
-        for field in ("label_smoothing", "ema", "beta_2", "max_unreadable"):
+        for field in ("label_smoothing", "ema", "beta_2", "momentum", "max_unreadable"):
             _check(field, getattr(self, field), 0 <= getattr(self, field) < 1, "in [0, 1)")
+        for field, choices in _CHOICES.items():
+            value = getattr(self, field)
+            _check(field, value, value in choices, f"one of {', '.join(choices)}")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        _check("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "in (0, 1]")
         inside = 0 < self.validation_fraction < 1
         _check("validation_fraction", self.validation_fraction, inside, "in (0, 1)")
         _check("seed", self.seed, 0 <= self.seed < 2**31, "in [0, 2**31)")
         _check("channels", self.channels, self.channels in (1, 3), "1 (grey) or 3 (RGB)")
-        policies = ("float32", "mixed_bfloat16", "mixed_float16")
-        known = self.mixed_precision in policies
-        _check("mixed_precision", self.mixed_precision, known, f"one of {', '.join(policies)}")
+        known = bool(re.fullmatch(r"full|head|lora-[1-9]\d*|last-[1-9]\d*-blocks", self.tune))
+        _check("tune", self.tune, known, "full, head, lora-8 or last-2-blocks, with any number")
+        sound = all(len(phase) == 2 and min(phase) > 0 for phase in self.smaller_first)
+        sound = sound and sum(share for _, share in self.smaller_first) < 1
+        rule = "(fraction of image_size, fraction of the epochs) in turn, the latter less than 1 in all"
+        _check("smaller_first", self.smaller_first, sound, rule)
 
     def as_dict(self):
         """The recipe as JSON-ready values; functions by name, with their arguments."""
         values = dataclasses.asdict(self)
         crop = self.train_crop
         values["train_crop"] = augmentations.describe(crop) if crop else None
-        values["augment"] = [augmentations.describe(function) for function in self.augment]
+        for field in ("augment_images", "augment"):
+            values[field] = [augmentations.describe(function) for function in getattr(self, field)]
         return values
 
 
@@ -176,13 +218,15 @@ def parse_value(key, text, types):
         return text
     if key == "train_crop":
         return None if text == "none" else augmentations.by_name(text, augmentations.CROPS)
-    if key == "augment":
+    if key in _AUGMENTATIONS:
         names = [] if text == "none" else text.split(",")
-        return tuple(augmentations.by_name(name, augmentations.AUGMENTATIONS) for name in names)
+        return tuple(augmentations.by_name(name, _AUGMENTATIONS[key]) for name in names)
     try:
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except (ValueError, SyntaxError):
         value = text
+    if key == "smaller_first" and isinstance(value, tuple) and isinstance(value[0], int | float):
+        value = (value,)
     if wanted == tuple[float, ...] and isinstance(value, int | float):
         value = (value,)
     try:
@@ -190,6 +234,19 @@ def parse_value(key, text, types):
     except pydantic.ValidationError:
         name = wanted.__name__ if isinstance(wanted, type) else str(wanted)
         raise InputError(f"{key} must be of type {name}. Got {key}={text!r}.") from None
+
+
+_AUGMENTATIONS = {
+    "augment_images": augmentations.IMAGE_AUGMENTATIONS,
+    "augment": augmentations.AUGMENTATIONS,
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "balance": ("none", "sampling", "weights"),
+    "optimizer": tuple(OPTIMIZERS),
+    "schedule": tuple(DECAYS),
+    "loss": ("softmax", "sigmoid"),
+    "mixed_precision": ("float32", "mixed_bfloat16", "mixed_float16"),
+}
 
 
 def _check(field, value, passed, rule):

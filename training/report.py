@@ -33,10 +33,10 @@ def write_report(run, recipe, evaluation, probabilities, examples):
 
 {format_evaluation(evaluation)}
 
-The model is that of epoch {evaluation["best_epoch"]} of {recipe.epochs}, the best on the validation
-images; the run took {evaluation["seconds"]:.0f} seconds.
+The model: {evaluation["model"]}, chosen on the validation images. The run took
+{evaluation["seconds"]:.0f} seconds.
 
-![loss and accuracy over the epochs](curves.png)
+![loss and accuracy in training](curves.png)
 
 ![confusion matrix](confusion.png)
 
@@ -52,13 +52,17 @@ The most confident mistakes, with the probability the model gave to the wrong cl
 
 
 def curves(history):
-    """Loss and accuracy over the epochs, {column: (epochs, values)} -> Figure"""
+    """Loss and accuracy over the first column of a history, as `_read_history` gives it -> Figure"""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for column, label in ((name, "training"), (f"val_{name}", "validation")):
             axes.plot(*history[column], label=label)
-        axes.set(title=name, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        first = next(iter(history))
+        axes.set(title=name, xlabel=first)
+        if first == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            axes.set_xscale("log")
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
@@ -111,14 +115,17 @@ def _plain(names):
 
 
 def _read_history(path):
-    """history.csv -> {column: (epochs, values)}, without the epochs that have no value"""
+    """history.csv -> {column: (values of the first column, values)}, where there are values
+
+    Epochs, which Keras counts from 0, are counted from 1.
+    """
     with open(path) as file:
         rows = list(csv.DictReader(file))
-    history = {}
+    first, history = next(iter(rows[0])), {}
     for column in rows[0]:
-        values = [(int(row["epoch"]) + 1, row[column]) for row in rows]
-        known = [(epoch, float(value)) for epoch, value in values if value not in ("", "NA")]
-        history[column] = ([epoch for epoch, _ in known], [value for _, value in known])
+        values = [(float(row[first]) + (first == "epoch"), row[column]) for row in rows]
+        known = [(x, float(value)) for x, value in values if value not in ("", "NA")]
+        history[column] = ([x for x, _ in known], [value for _, value in known])
     return history
 
 

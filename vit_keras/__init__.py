@@ -1,7 +1,7 @@
 """Vision Transformers for Keras 3: normalised images -> logits."""
 
 from vit_keras.config import ViTConfig
-from vit_keras.embedding import PatchEncoder, Patches
+from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
 from vit_keras.errors import InputError
 from vit_keras.layers import MLP, LayerNorm, MultiHeadSelfAttention, TransformerBlock
 from vit_keras.masked import (
@@ -34,6 +34,7 @@ __all__ = [
     "MaskedAutoencoder",
     "MaskedImageModel",
     "MultiHeadSelfAttention",
+    "PatchDropout",
     "PatchEncoder",
     "Patches",
     "Pool",

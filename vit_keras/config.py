@@ -102,6 +102,7 @@ class ViTConfig:
             paper puts before it for pre-training (section 3.1).
         dropout: fraction, after the positions, the attention projection and both MLP layers.
         attention_dropout: fraction of attention weights dropped.
+        patch_dropout: fraction of the patches that no block sees in training (arXiv:2208.07220).
         stochastic_depth: fraction of images that skip the last block's branches; grows linearly
             from 0 at the first block (arXiv:1603.09382).
 
@@ -140,6 +141,7 @@ class ViTConfig:
     head_width: int = 0
     dropout: float = 0.0
     attention_dropout: float = 0.0
+    patch_dropout: float = 0.0
     stochastic_depth: float = 0.0
 
     def __post_init__(self):
@@ -153,7 +155,7 @@ class ViTConfig:
             check_integer("stem_blocks", blocks, minimum=1)
         for field, choices in _CHOICES.items():
             check_choice(field, getattr(self, field), choices)
-        for field in ("dropout", "attention_dropout", "stochastic_depth"):
+        for field in ("dropout", "attention_dropout", "patch_dropout", "stochastic_depth"):
             rate = getattr(self, field)
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
                 raise InputError(f"{field} must be a fraction in [0, 1). Got {field}={rate!r}.")

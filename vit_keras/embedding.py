@@ -188,3 +188,33 @@ class PatchEncoder(keras.layers.Layer):
         batch = inputs_shape[0][0] if self.mask_token else inputs_shape[0]
         rows, columns = self.grid
         return batch, self.prefix + rows * columns, self.width
+
+
+@_register
+class PatchDropout(keras.layers.Layer):
+    """In training, keeps a random subset of each image's patches; at inference all of them.
+
+    (batch, prefix + patches, width) -> (batch, prefix + kept, width). arXiv:2208.07220: half of
+    the patches take half of the time and, at high resolution, cost next to no accuracy.
+
+    Args:
+        rate: fraction of the patches to drop.
+        prefix: how many tokens stand before the patches; they stay.
+    """
+
+    def __init__(self, rate, prefix=0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.prefix = prefix
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, tokens, training=None):
+        if not (training and self.rate):
+            return tokens
+        patches = tokens.shape[1] - self.prefix
+        noise = keras.random.uniform(
+            (ops.shape(tokens)[0], patches), dtype="float32", seed=self.seed_generator
+        )
+        _, kept = ops.top_k(noise, max(1, round(patches * (1 - self.rate))))
+        kept = ops.take_along_axis(tokens[:, self.prefix :], ops.expand_dims(kept, -1), axis=1)
+        return ops.concatenate([tokens[:, : self.prefix], kept], axis=1)

@@ -113,8 +113,13 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         if self.local:
             itself = ops.eye(tokens.shape[1], dtype=scores.dtype)
             scores = scores - 1e4 * itself  # within the range of float16
-        weights = self.attention_dropout(ops.softmax(scores), training=training)
+        weights = self.attention_dropout(softmax(scores), training=training)
         return self.projection(join_heads(ops.matmul(weights, value)))
+
+
+def softmax(scores, axis=-1):
+    """Softmax in float32, also under mixed precision, in the type of the scores"""
+    return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis), scores.dtype)
 
 
 def split_heads(x, heads):

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from vit_keras.config import ViTConfig
-from vit_keras.embedding import PatchEncoder, Patches
+from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
 from vit_keras.errors import InputError
 from vit_keras.layers import LayerNorm, TransformerBlock
 from vit_keras.pooling import AttentionPool, Pool, SequencePool
@@ -24,15 +24,17 @@ class ViT(keras.Model):
         config: ViTConfig.
         preprocessing: Preprocessing, uint8 images of any size -> this model's input.
         class_names: tuple of the classes' names in the order of the logits, or empty.
+        description: what its weights are, in words; may be set.
     """
 
     # *args and **kwargs: only with this signature does every Keras since 3.12 revive a subclass as
     # a functional model.
-    def __init__(self, *args, config, preprocessing, class_names=(), **kwargs):
+    def __init__(self, *args, config, preprocessing, class_names=(), description="", **kwargs):
         super().__init__(*args, **kwargs)
         self.config = ViTConfig(**config)
         self.preprocessing = Preprocessing(**preprocessing)
         self.class_names = tuple(class_names)
+        self.description = description
 
     def get_config(self):
         return {
@@ -40,6 +42,7 @@ class ViT(keras.Model):
             "config": dataclasses.asdict(self.config),
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "class_names": list(self.class_names),
+            "description": self.description,
         }
 
 
@@ -116,7 +119,11 @@ def load_model(path) -> ViT:
 
 def _output(config, images):
     """Images -> the one output of the model: logits, or the pooled token."""
-    tokens = transform(config, embed(config, images))
+    tokens = embed(config, images)
+    if config.patch_dropout:
+        prefix = sum(config.prefix_tokens.values())
+        tokens = PatchDropout(config.patch_dropout, prefix, name="patch_dropout")(tokens)
+    tokens = transform(config, tokens)
     if not config.norm_after_pooling:
         tokens = norm(config, "norm")(tokens)
     outputs = [

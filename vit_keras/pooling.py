@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from vit_keras.config import check_choice
-from vit_keras.layers import MLP, LayerNorm, join_heads, split_heads
+from vit_keras.layers import MLP, LayerNorm, join_heads, softmax, split_heads
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
 
@@ -79,7 +79,7 @@ class AttentionPool(keras.layers.Layer):
             split_heads(x, self.heads)
             for x in ops.split(self.key_value(tokens[:, self.prefix :]), 2, axis=-1)
         )
-        weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
+        weights = softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
         x = self.projection(join_heads(ops.matmul(weights, value)))
         x = x + self.mlp(self.norm(x))
         return x[:, 0]
@@ -97,5 +97,5 @@ class SequencePool(keras.layers.Layer):
         self.importance.build(tokens_shape)
 
     def call(self, tokens):
-        weights = ops.softmax(self.importance(tokens), axis=1)  # (batch, tokens, 1)
+        weights = softmax(self.importance(tokens), axis=1)  # (batch, tokens, 1)
         return ops.sum(weights * tokens, axis=1)

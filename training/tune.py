@@ -1,0 +1,104 @@
+"""Model + a recipe's `tune` -> the same model with only some of its weights to be trained."""
+
+import re
+import warnings
+
+import keras
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from vit_keras.errors import InputError
+
+HEADS = ("head", "head_dist")
+BEHIND_BLOCKS = ("norm", "pool", "pool_dist", "pre_logits", "pre_logits_dist", *HEADS)
+STRENGTHS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of a linear probe's penalty
+
+
+def restrict(model, tune):
+    """Leaves only those weights trainable that `tune` names; LoRA's additions are put in.
+
+    A model with LoRA (arXiv:2106.09685) saves, and loads, as one without: its matrices with the
+    additions added.
+
+    Args:
+        model: ViT.
+        tune: "full", "last-N-blocks" or "lora-R", as in `Recipe`.
+
+    Raises:
+        InputError: for more blocks than the model has.
+    """
+    if tune == "full":
+        return
+    number = int(re.search(r"\d+", tune)[0])
+    trained = HEADS
+    if tune.startswith("last"):
+        depth = model.config.depth
+        if number > depth:
+            raise InputError(f"the model has {depth} blocks. Got tune={tune!r}.")
+        trained = (*BEHIND_BLOCKS, *(f"block_{depth - 1 - index}" for index in range(number)))
+    for layer in model.layers:
+        if layer.name not in trained:
+            for weight in layer.weights:
+                weight.trainable = False
+    if tune.startswith("lora"):
+        for index in range(model.config.depth):
+            block = model.get_layer(f"block_{index}")
+            for dense in (block.attention.qkv, block.attention.projection,
+                          block.mlp.expand, block.mlp.reduce):  # fmt: skip
+                dense.enable_lora(number)
+
+
+def features_model(model):
+    """The model up to its head: images -> (batch, width)
+
+    Raises:
+        InputError: for a distilled model, which has two heads that read different tokens.
+    """
+    if model.config.distilled:
+        raise InputError(
+            "a distilled model has two heads; tune='head' trains one. Try last-1-blocks."
+        )
+    return keras.Model(model.input, model.get_layer("head").input)
+
+
+def fit_probes(train, validation):
+    """Logistic regressions on features, by L-BFGS, of every strength of the penalty in turn.
+
+    The protocol of CLIP (arXiv:2103.00020, appendix A.3): nothing but the strength is searched.
+    Features are standardised, which the returned weights undo.
+
+    Args:
+        train, validation: (features (count, width), labels (count,)).
+
+    Yields:
+        strength, (kernel (width, classes), bias (classes,)), and {"accuracy", "loss",
+        "val_accuracy", "val_loss"}.
+    """
+    features, labels = train
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
+    probe = LogisticRegression(max_iter=1000, warm_start=True)
+    for strength in STRENGTHS:
+        probe.set_params(C=1 / (strength * len(labels)))
+        with warnings.catch_warnings():  # to stop before the minimum is one more penalty
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe.fit((features - mean) / deviation, labels)
+        kernel, bias = _multinomial(probe)
+        kernel = kernel / deviation[:, np.newaxis]
+        bias = bias - mean @ kernel
+        scores = {}
+        for prefix, (inputs, targets) in (("", train), ("val_", validation)):
+            logits = inputs @ kernel + bias
+            logits = logits - logits.max(axis=1, keepdims=True)
+            losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(targets)), targets]
+            scores[f"{prefix}accuracy"] = float((logits.argmax(axis=1) == targets).mean())
+            scores[f"{prefix}loss"] = float(losses.mean())
+        yield strength, (kernel, bias), scores
+
+
+def _multinomial(probe):
+    """A fitted LogisticRegression -> kernel (width, classes) and bias, also for two classes"""
+    kernel, bias = probe.coef_.T, probe.intercept_
+    if len(probe.classes_) == 2:  # of which scikit-learn states the second alone
+        kernel, bias = np.hstack([-kernel, kernel]) / 2, np.array([-bias[0], bias[0]]) / 2
+    return kernel, bias
