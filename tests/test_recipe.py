@@ -74,7 +74,7 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("validation_fraction=1.0", "in (0, 1)"),
         ("optimizer=adam", "one of adamw, lamb, lion, muon, sgd"),
         ("tune=last-0-blocks", "full, head, lora-8 or last-2-blocks"),
-        ("smaller_first=(0.5,0.6),(0.8,0.5)", "less than 1 in all"),
+        ("smaller_first=(0.5,0.6),(0.8,0.5)", "below 1 in all"),
         ("augment_images=flip", "no such augmentation: 'flip'"),
         ("layer_decay=0", "layer_decay must be in (0, 1]"),
     ],

@@ -2,7 +2,8 @@
 
 Three kinds, in the order they run. The seed, two int32 numbers, decides all that is random.
 - A crop works on one image, before it has the model's size: (image, size, seed) -> image.
-- An image augmentation works on one image: (image, seed) -> image, uint8 (height, width, channels).
+- An image augmentation works on one image: (image, seed) -> image, uint8 or float32 of 0..255,
+  (height, width, channels).
 - A batch augmentation works on a batch: (images, labels, seed) -> (images, labels), where images
   are float32 (batch, height, width, channels) of 0..255 and labels are one row of class
   probabilities per image.
@@ -42,7 +43,13 @@ def random_resized_crop(
         area_range=area,
         aspect_ratio_range=ratio,
     )
-    return tf.image.resize(tf.slice(image, begin, extent), size, interpolation, antialias=True)
+    box = tf.slice(image, begin, extent)
+    # Where nothing shrinks antialiasing changes nothing but the time it takes.
+    return tf.cond(
+        tf.reduce_any(extent[:2] > tf.constant(size)),
+        lambda: tf.image.resize(box, size, interpolation, antialias=True),
+        lambda: tf.image.resize(box, size, interpolation),
+    )
 
 
 def resized_crop_of_border(image, size, seed, pixels=4, interpolation="bilinear"):
@@ -73,69 +80,83 @@ def rand_augment(image, seed, layers=2, magnitude=9.0, std=0.0, probability=1.0,
         increasing: whether a larger magnitude changes colours, sharpness, posterize and solarize
             more, as in timm's "inc1"; in the authors' code 5 is hardly a change of colours.
     """
+    image = to_uint8(image)
     numbers = tf.random.stateless_uniform((layers, 3), seed)
     levels = tf.random.stateless_normal((layers,), fold_in(seed, 1), magnitude, std)
     for layer in range(layers):
         number, sign, draw = tf.unstack(numbers[layer])
+        drawn = tf.cast(number * len(OPERATIONS), tf.int32)
+        chosen = tf.where(draw < probability, drawn, 0)  # the first is the identity
         level = tf.maximum(levels[layer], 0.0) / 10
         signed = tf.where(sign < 0.5, level, -level)
-        branches = [
-            functools.partial(operation, image, level, signed, increasing)
-            for operation in RAND_AUGMENT.values()
-        ]
-        drawn = tf.cast(number * len(branches), tf.int32)
-        chosen = tf.where(draw < probability, drawn, 0)  # the first is the identity
-        image = tf.ensure_shape(tf.switch_case(chosen, branches), image.shape)
+        image = tf.ensure_shape(_operate(image, chosen, level, signed, increasing), image.shape)
     return image
 
 
-def _enhance(operation):
-    def enhance(image, level, signed, increasing):
-        return operation(image, 1 + 0.9 * signed if increasing else 0.1 + 1.8 * level)
-
-    return enhance
-
-
-def _move(operation, axis):
-    def move(image, level, signed, increasing):
-        side = tf.cast(tf.shape(image)[axis], tf.float32)
-        return operation(image, tf.round(0.45 * signed * side))
-
-    return move
+# Table 6 of arXiv:1909.13719. Strengths are those of the authors' code (tensorflow/tpu,
+# autoaugment.py) and of timm's auto_augment.py.
+SINGLE = ("identity", "autocontrast", "equalize", "solarize", "posterize")
+MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+OPERATIONS = (*SINGLE, *pixels.STARTS, *MOVES)
 
 
-def _posterize(image, level, signed, increasing):
+def _operate(image, number, level, signed, increasing):
+    """Carries out operation `number` of OPERATIONS.
+
+    A graph costs time for each of its nodes, also those of branches that are not taken: kindred
+    operations share one branch.
+
+    Args:
+        level: strength, 1 at magnitude 10; signed: the same with a random sign.
+    """
     bits = tf.clip_by_value(tf.cast(4 * level, tf.int32), 0, 8)
-    return pixels.posterize(image, tf.maximum(4 - bits, 0) if increasing else bits)
+    threshold = tf.minimum(tf.cast(256 * level, tf.int32), 256)
+    if increasing:
+        bits, threshold = tf.maximum(4 - bits, 0), 256 - threshold
+    factor = 1 + 0.9 * signed if increasing else 0.1 + 1.8 * level
+
+    def enhance():
+        starts = [functools.partial(start, image) for start in pixels.STARTS.values()]
+        start = tf.switch_case(number - len(SINGLE), starts)
+        return pixels.enhance(image, start, factor)
+
+    def move():
+        return pixels.affine(image, _matrices(image, signed)[number - len(OPERATIONS)])
+
+    branches = [
+        lambda: image,
+        lambda: pixels.autocontrast(image),
+        lambda: pixels.equalize(image),
+        lambda: pixels.solarize(image, threshold),
+        lambda: pixels.posterize(image, bits),
+        enhance,
+        move,
+    ]
+    enhances = tf.cast(number >= len(SINGLE), tf.int32)
+    moves = tf.cast(number >= len(OPERATIONS) - len(MOVES), tf.int32)
+    return tf.switch_case(tf.minimum(number, len(SINGLE) - 1) + enhances + moves, branches)
 
 
-def _solarize(image, level, signed, increasing):
-    threshold = tf.cast(256 * level, tf.int32)
-    return pixels.solarize(image, 256 - threshold if increasing else threshold)
-
-
-# Table 6 of arXiv:1909.13719; strengths as in the authors' code (tensorflow/tpu, autoaugment.py)
-# and timm's auto_augment.py: (image, level of 0..1, the same with a random sign, increasing).
-RAND_AUGMENT = {
-    "identity": lambda image, level, signed, increasing: image,
-    "autocontrast": lambda image, level, signed, increasing: pixels.autocontrast(image),
-    "equalize": lambda image, level, signed, increasing: pixels.equalize(image),
-    "rotate": lambda image, level, signed, increasing: pixels.rotate(image, 30 * signed),
-    "solarize": _solarize,
-    "color": _enhance(pixels.color),
-    "posterize": _posterize,
-    "contrast": _enhance(pixels.contrast),
-    "brightness": _enhance(pixels.brightness),
-    "sharpness": _enhance(pixels.sharpness),
-    "shear_x": lambda image, level, signed, increasing: pixels.shear_x(image, 0.3 * signed),
-    "shear_y": lambda image, level, signed, increasing: pixels.shear_y(image, 0.3 * signed),
-    "translate_x": _move(pixels.translate_x, axis=1),
-    "translate_y": _move(pixels.translate_y, axis=0),
-}
+def _matrices(image, signed):
+    """(5, 6), the matrices of MOVES"""
+    height, width, _ = tf.unstack(tf.cast(tf.shape(image), tf.float64))
+    signed = tf.cast(signed, tf.float64)
+    shear, one, no = 0.3 * signed, tf.ones((), tf.float64), tf.zeros((), tf.float64)
+    across, down = tf.round(0.45 * signed * width), tf.round(0.45 * signed * height)
+    return tf.stack(
+        [
+            pixels.rotation(height, width, 30 * signed),
+            tf.stack([one, shear, no, no, one, no]),
+            tf.stack([one, no, no, shear, one, no]),
+            tf.stack([one, no, across, no, one, no]),
+            tf.stack([one, no, no, no, one, down]),
+        ]
+    )
 
 
 def three_augment(image, seed):
     """One of grey, solarised above 128, and blurred by 0.1 to 2 pixels (DeiT III, section 3)."""
+    image = to_uint8(image)
     number, sigma = tf.unstack(tf.random.stateless_uniform((2,), seed))
     branches = [
         lambda: pixels.grayscale(image),
@@ -150,20 +171,28 @@ def colour_jitter(image, seed, strength=0.3):
     """Changes brightness, contrast and saturation by factors of 1 +- strength, in random order."""
     factors = tf.random.stateless_uniform((3,), seed, 1 - strength, 1 + strength)
     order = tf.argsort(tf.random.stateless_uniform((3,), fold_in(seed, 1)))
-    operations = (pixels.brightness, pixels.contrast, pixels.color)
+    image = to_uint8(image)
     for turn in range(3):
-        branches = [
-            functools.partial(operation, image, factors[number])
-            for number, operation in enumerate(operations)
+        starts = [
+            functools.partial(pixels.STARTS[name], image)
+            for name in ("brightness", "contrast", "color")
         ]
-        image = tf.ensure_shape(tf.switch_case(order[turn], branches), image.shape)
+        start = tf.switch_case(order[turn], starts)
+        enhanced = pixels.enhance(image, start, factors[order[turn]])
+        image = tf.ensure_shape(enhanced, image.shape)
     return image
+
+
+def flip_image(image, seed):
+    """Mirrors half of the images left to right, as `flip`, before they are a batch: less work."""
+    draw = tf.random.stateless_uniform((), seed)
+    return tf.cond(draw < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
 def flip(images, labels, seed):
     """Mirrors half of the images left to right."""
     mirrored = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed) < 0.5
-    return tf.where(mirrored, tf.reverse(images, axis=[2]), images), labels
+    return _choose(mirrored, tf.reverse(images, axis=[2]), images), labels
 
 
 def shift(images, labels, seed, pixels=4):
@@ -204,7 +233,7 @@ def random_erasing(images, labels, seed, probability=0.25, area=(0.02, 1 / 3), r
     )
     box = _box((rows > top) & (rows < top + tall), (columns > left) & (columns < left + wide))
     noise = tf.random.stateless_uniform(tf.shape(images), fold_in(seed, 1), 0.0, 255.0)
-    return tf.where(box, noise, images), labels
+    return _choose(box, noise, images), labels
 
 
 def cutmix(images, labels, seed, probability=0.5):
@@ -224,7 +253,7 @@ def cutmix(images, labels, seed, probability=0.5):
     columns = (tf.range(width, dtype=tf.float32) + 0.5) / tf.cast(width, tf.float32)
     box = _box(tf.abs(rows - y) < half, tf.abs(columns - x) < half)
     mixed = tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2])  # (batch, 1)
-    images = tf.where(box, tf.reverse(images, axis=[0]), images)
+    images = _choose(box, tf.reverse(images, axis=[0]), images)
     return images, (1 - mixed) * labels + mixed * tf.reverse(labels, axis=[0])
 
 
@@ -267,6 +296,19 @@ def mixup_or_cutmix(images, labels, seed, alpha=0.8, probability=1.0, cut=0.5):
 fold_in = tf.random.experimental.stateless_fold_in  # (seed, number) -> another seed
 
 
+def to_uint8(image):
+    """0..255, rounded if it is not uint8"""
+    if image.dtype == tf.uint8:
+        return image
+    return tf.cast(tf.clip_by_value(image, 0.0, 255.0) + 0.5, tf.uint8)
+
+
+def _choose(condition, yes, no):
+    """tf.where for finite float32, whose kernel takes three times as long"""
+    share = tf.cast(condition, tf.float32)
+    return share * yes + (1 - share) * no
+
+
 def _box(rows, columns):
     """Boolean (batch, height) and (batch, width) -> (batch, height, width, 1)"""
     return rows[:, :, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis, :, tf.newaxis]
@@ -296,5 +338,5 @@ def _named(*functions):
 
 
 CROPS = _named(random_resized_crop, resized_crop_of_border)
-IMAGE_AUGMENTATIONS = _named(rand_augment, three_augment, colour_jitter)
+IMAGE_AUGMENTATIONS = _named(flip_image, rand_augment, three_augment, colour_jitter)
 AUGMENTATIONS = _named(flip, shift, random_erasing, mixup, cutmix, mixup_or_cutmix)

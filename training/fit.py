@@ -232,11 +232,11 @@ def _train(model, recipe, train, validation, run, callbacks):
             verbose=1 if sys.stdout.isatty() else 2,
         )
         if stop.found or not (save_best.epoch and np.isfinite(history.history["loss"][-1])):
-            path = run / "model.keras"
+            path, where = run / "model.keras", stop.found or f"the validation of epoch {end}"
+            good = f"the last good model is {path}" if path.exists() else "no model yet"
             raise InputError(
-                f"the loss was no longer finite at {stop.found or f'the validation of epoch {end}'}; "
-                f"{f'the last good model is {path}' if path.exists() else 'no model yet'}. Try a "
-                f"lower learning_rate than {recipe.learning_rate}, a longer warm-up, or clip_norm=1."
+                f"the loss was no longer finite at {where}; {good}. Try a lower learning_rate than "
+                f"{recipe.learning_rate}, a longer warm-up, or clip_norm=1."
             )
     return save_best.epoch
 

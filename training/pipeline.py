@@ -93,7 +93,7 @@ def training_batches(examples, recipe, preprocessing, steps, first=0):
     def gather(step):
         positions = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
         chosen = order(positions // recipe.repeats)
-        return tf.cast(tf.gather(pixels, chosen), tf.float32), tf.gather(labels, chosen)
+        return tf.gather(pixels, chosen), tf.gather(labels, chosen)
 
     def read(position):
         index = order(position // recipe.repeats)
@@ -104,15 +104,13 @@ def training_batches(examples, recipe, preprocessing, steps, first=0):
             image.set_shape((*preprocessing.image_size, recipe.channels))
         else:
             image = preprocessing.to_size(image)
-        if recipe.augment_images:
-            image = tf.saturate_cast(tf.round(image), tf.uint8)
-            for number, augment in enumerate(recipe.augment_images):
-                image = augment(image, fold_in(seed, 1 + number))
-            image = tf.cast(image, tf.float32)
+        for number, augment in enumerate(recipe.augment_images):
+            image = augment(image, fold_in(seed, 1 + number))
         return image, labels[index]
 
     def finish(step, batch):
         images, classes = batch
+        images = tf.cast(images, tf.float32)
         classes = tf.one_hot(classes, len(examples.class_names))
         seed = tf.stack([recipe.seed, tf.cast(step, tf.int32)])
         for number, augment in enumerate(recipe.augment):

@@ -1,8 +1,10 @@
-"""uint8 image -> uint8 image: RandAugment's operations, each giving what Pillow gives.
+"""uint8 image -> uint8 image: what RandAugment is made of, each giving what Pillow gives.
 
 Images are (height, width, channels), of 1 or 3 channels. Pillow's names and arguments are used,
 and its rounding: tests/test_pixels.py compares.
 """
+
+import math
 
 import tensorflow as tf
 
@@ -15,29 +17,27 @@ def autocontrast(image):
     high = tf.cast(tf.reduce_max(image, axis=(0, 1)), tf.float64)
     scale = tf.where(high > low, 255 / tf.maximum(high - low, 1), 1)
     offset = tf.where(high > low, -low * scale, 0)
-    levels = tf.range(256, dtype=tf.float64)[:, tf.newaxis]
-    return _look_up(image, tf.cast(levels * scale + offset, tf.int32))
+    return tf.cast(tf.clip_by_value(tf.cast(image, tf.float64) * scale + offset, 0, 255), tf.uint8)
 
 
 def equalize(image):
     """Makes each channel's histogram as flat as can be (ImageOps.equalize)."""
     channels = image.shape[-1]
-    values = tf.cast(tf.reshape(image, (-1, channels)), tf.int32)
-    ones = values + 256 * tf.range(channels)
-    counts = tf.math.bincount(tf.reshape(ones, (-1,)), minlength=256 * channels)
-    counts = tf.transpose(tf.reshape(counts, (channels, 256)))  # (256, channels)
-    brightest = tf.reduce_max(values, axis=0)
-    last = tf.gather(tf.transpose(counts), brightest, batch_dims=1)
-    step = (tf.shape(values)[0] - last) // 255
-    before = tf.cumsum(counts, exclusive=True)
-    table = (step // 2 + before) // tf.maximum(step, 1)
-    identity = tf.range(256)[:, tf.newaxis]
-    return _look_up(image, tf.where(step > 0, table, identity))
+    values = tf.cast(tf.transpose(tf.reshape(image, (-1, channels))), tf.int32)
+    counts = tf.math.bincount(values, minlength=256, maxlength=256, axis=-1)  # (channels, 256)
+    last = tf.gather(counts, tf.reduce_max(values, axis=1), batch_dims=1)
+    step = (tf.shape(values)[1] - last)[:, tf.newaxis] // 255
+    table = (step // 2 + tf.cumsum(counts, axis=1, exclusive=True)) // tf.maximum(step, 1)
+    table = tf.where(step > 0, tf.clip_by_value(table, 0, 255), tf.range(256))
+    table = tf.reshape(tf.cast(table, tf.uint8), (-1,))
+    return tf.gather(table, tf.cast(image, tf.int32) + 256 * tf.range(channels))
 
 
 def solarize(image, threshold=128):
-    """Inverts what is as bright as `threshold` or brighter (ImageOps.solarize)."""
-    return tf.where(tf.cast(image, tf.int32) < threshold, image, 255 - image)
+    """Inverts what is as bright as `threshold`, 0..256, or brighter (ImageOps.solarize)."""
+    threshold = tf.cast(threshold, tf.int32)
+    bright = (image >= tf.cast(tf.minimum(threshold, 255), tf.uint8)) & (threshold < 256)
+    return tf.bitwise.bitwise_xor(image, 255 * tf.cast(bright, tf.uint8))
 
 
 def posterize(image, bits):
@@ -48,68 +48,76 @@ def posterize(image, bits):
 
 def grayscale(image):
     """ITU-R 601 luma in every channel (Image.convert("L"))."""
-    if image.shape[-1] == 1:
+    channels = image.shape[-1]
+    if channels == 1:
         return image
-    x = tf.cast(image, tf.int32)
-    luma = (x[..., 0] * 19595 + x[..., 1] * 38470 + x[..., 2] * 7471 + 0x8000) // 65536
-    return tf.repeat(tf.cast(luma, tf.uint8)[..., tf.newaxis], 3, axis=-1)
+    # In 1/65536, as Pillow counts; float32 holds all of it.
+    weights = tf.repeat([[19595.0], [38470.0], [7471.0]], channels, axis=1)
+    luma = tf.tensordot(tf.cast(image, tf.float32), weights, 1)
+    return tf.cast((luma + 32768) / 65536, tf.uint8)
 
 
-def color(image, factor):
-    """0 for grey, 1 for the image, more for stronger colours (ImageEnhance.Color)."""
-    return _blend(tf.cast(grayscale(image), tf.float32), image, factor)
+def mean_grey(image):
+    """The mean of `grayscale`, a whole number."""
+    luma = tf.cast(grayscale(image)[..., 0], tf.int64)
+    return tf.cast(tf.floor(tf.reduce_sum(luma) / tf.size(luma, tf.int64) + 0.5), tf.uint8)
 
 
-def brightness(image, factor):
-    """0 for black (ImageEnhance.Brightness)."""
-    return _blend(0.0, image, factor)
-
-
-def contrast(image, factor):
-    """0 for the mean grey (ImageEnhance.Contrast)."""
-    luma = tf.cast(grayscale(image), tf.float64)
-    return _blend(tf.cast(tf.floor(tf.reduce_mean(luma) + 0.5), tf.float32), image, factor)
-
-
-def sharpness(image, factor):
-    """0 for a smoothed image (ImageEnhance.Sharpness)."""
+def smooth(image):
+    """Weighs a pixel by 5 and its neighbours by 1 (ImageFilter.SMOOTH); the border is kept."""
     x = tf.cast(image, tf.float32)
-    nine = 9 * tf.nn.avg_pool2d(x[tf.newaxis], 3, 1, "VALID")[0]
-    smooth = tf.floor((nine + 4 * x[1:-1, 1:-1]) / 13 + 0.5)
-    height, width, _ = tf.unstack(tf.shape(image))
-    rows, columns = tf.range(height)[:, tf.newaxis], tf.range(width)
-    inside = (rows > 0) & (rows < height - 1) & (columns > 0) & (columns < width - 1)
-    smooth = tf.pad(smooth, ((1, 1), (1, 1), (0, 0)))  # Pillow leaves the border as it is
-    return _blend(tf.where(inside[..., tf.newaxis], smooth, x), image, factor)
+    rows = x[:-2] + x[1:-1] + x[2:]
+    inner = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * x[1:-1, 1:-1]
+    inner = tf.cast(inner / 13 + 0.5, tf.uint8)
+    middle = tf.concat([image[1:-1, :1], inner, image[1:-1, -1:]], axis=1)
+    return tf.concat([image[:1], middle, image[-1:]], axis=0)
 
 
-def shear_x(image, factor):
-    """Moves each row left by `factor` times its number (Image.transform, nearest pixel)."""
-    return _affine(image, (1.0, factor, 0.0, 0.0, 1.0, 0.0))
+# What an enhancement leads away from, in uint8 that fits the image: factor 0 is that, 1 is the
+# image, and above 1 it goes on (ImageEnhance.Color, Contrast, Brightness, Sharpness).
+STARTS = {
+    "color": grayscale,
+    "contrast": lambda image: tf.reshape(mean_grey(image), (1, 1, 1)),
+    "brightness": lambda image: tf.zeros((1, 1, 1), tf.uint8),
+    "sharpness": smooth,
+}
 
 
-def shear_y(image, factor):
-    """Moves each column up by `factor` times its number."""
-    return _affine(image, (1.0, 0.0, 0.0, factor, 1.0, 0.0))
+def enhance(image, start, factor):
+    """start + factor * (image - start), cut off as Image.blend does."""
+    start, image = tf.cast(start, tf.float32), tf.cast(image, tf.float32)
+    blended = start + tf.cast(factor, tf.float32) * (image - start)
+    return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.uint8)
 
 
-def translate_x(image, pixels):
-    """Moves the image left."""
-    return _affine(image, (1.0, 0.0, pixels, 0.0, 1.0, 0.0))
+def affine(image, matrix):
+    """Moves the image (Image.transform, nearest pixel, grey behind its border).
+
+    The pixel at (x, y) comes from (a x + b y + c, d x + e y + f), counted in 1/65536 of a pixel
+    from the pixels' centres, as Pillow counts (Geometry.c).
+
+    Args:
+        matrix: float64 (6,), (a, b, c, d, e, f).
+    """
+    a, b, c, d, e, f = tf.unstack(matrix)
+    steps = tf.stack([a, b, c + (a + b) / 2, d, e, f + (d + e) / 2])
+    a, b, c, d, e, f = tf.unstack(tf.cast(tf.floor(65536 * steps + 0.5), tf.int32))
+    height, width, channels = tf.unstack(tf.shape(image))
+    columns, rows = tf.range(width), tf.range(height)[:, tf.newaxis]
+    x = tf.bitwise.right_shift(a * columns + b * rows + c, 16)
+    y = tf.bitwise.right_shift(d * columns + e * rows + f, 16)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    pixels = tf.reshape(image, (-1, channels))
+    pixels = tf.concat([pixels, tf.fill((1, channels), tf.constant(GREY, tf.uint8))], axis=0)
+    moved = tf.gather(pixels, tf.where(inside, y * width + x, height * width))
+    return tf.ensure_shape(moved, image.shape)
 
 
-def translate_y(image, pixels):
-    """Moves the image up."""
-    return _affine(image, (1.0, 0.0, 0.0, 0.0, 1.0, pixels))
-
-
-def rotate(image, degrees):
-    """Turns the image counter-clockwise about its centre (Image.rotate, nearest pixel)."""
-    angle = -degrees * 0.017453292519943295
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    height, width, _ = tf.unstack(tf.cast(tf.shape(image), tf.float32))
-    x, y = width / 2, height / 2
-    return _affine(image, (cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y))
+def rotation(height, width, degrees):
+    """The matrix of `affine` that turns counter-clockwise about the centre (Image.rotate)."""
+    angle = -degrees * (math.pi / 180)
+    cos, sin, x, y = tf.cos(angle), tf.sin(angle), width / 2, height / 2
+    return tf.stack([cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y])
 
 
 def gaussian_blur(image, sigma, largest=2.0):
@@ -127,35 +135,3 @@ def gaussian_blur(image, sigma, largest=2.0):
     x = tf.nn.conv2d(x, kernel[:, tf.newaxis, tf.newaxis, tf.newaxis], 1, "VALID")
     x = tf.nn.conv2d(x, kernel[tf.newaxis, :, tf.newaxis, tf.newaxis], 1, "VALID")
     return tf.saturate_cast(tf.round(tf.transpose(x[..., 0], (1, 2, 0))), tf.uint8)
-
-
-def _look_up(image, table):
-    """Replaces the values of each channel by its column of `table`, int32 (256, channels)."""
-    table = tf.cast(tf.clip_by_value(table, 0, 255), tf.uint8)
-    channels = image.shape[-1]
-    index = tf.cast(image, tf.int32) * channels + tf.range(channels)
-    return tf.gather(tf.reshape(table, (-1,)), index)
-
-
-def _blend(start, image, factor):
-    """start + factor * (image - start), cut off as Image.blend does."""
-    blended = start + tf.cast(factor, tf.float32) * (tf.cast(image, tf.float32) - start)
-    return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.uint8)
-
-
-def _affine(image, matrix):
-    """The pixel at (x, y) comes from (a x + b y + c, d x + e y + f); (a, b, c, d, e, f) is given.
-
-    Pillow counts from the corners of pixels and TensorFlow from their centres, half a pixel on.
-    """
-    a, b, c, d, e, f = (tf.cast(number, tf.float32) for number in matrix)
-    transform = tf.stack([a, b, c + (a + b - 1) / 2, d, e, f + (d + e - 1) / 2, 0.0, 0.0])
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[tf.newaxis],
-        transforms=transform[tf.newaxis],
-        output_shape=tf.shape(image)[:2],
-        fill_value=float(GREY),
-        interpolation="NEAREST",
-        fill_mode="CONSTANT",
-    )
-    return tf.ensure_shape(moved[0], image.shape)

@@ -154,7 +154,7 @@ class Recipe:
         _check("tune", self.tune, known, "full, head, lora-8 or last-2-blocks, with any number")
         sound = all(len(phase) == 2 and min(phase) > 0 for phase in self.smaller_first)
         sound = sound and sum(share for _, share in self.smaller_first) < 1
-        rule = "(fraction of image_size, fraction of the epochs) in turn, the latter less than 1 in all"
+        rule = "pairs (fraction of image_size, fraction of the epochs), the latter below 1 in all"
         _check("smaller_first", self.smaller_first, sound, rule)
 
     def as_dict(self):

@@ -52,7 +52,7 @@ The most confident mistakes, with the probability the model gave to the wrong cl
 
 
 def curves(history):
-    """Loss and accuracy over the first column of a history, as `_read_history` gives it -> Figure"""
+    """Loss and accuracy over a history's first column -> Figure"""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for column, label in ((name, "training"), (f"val_{name}", "validation")):

@@ -17,17 +17,9 @@ _ORIENTATION = (
 )
 _EXIF_BYTES = 4096  # the directory stands in one of the first segments of a JPEG
 
-# What makes an image upright that was stored with orientation 1, 2, ... 8.
-_UPRIGHT = (
-    tf.identity,
-    tf.image.flip_left_right,
-    lambda image: tf.image.rot90(image, 2),
-    tf.image.flip_up_down,
-    tf.image.transpose,
-    lambda image: tf.image.rot90(image, 3),
-    lambda image: tf.image.rot90(tf.image.transpose(image), 2),
-    tf.image.rot90,
-)
+# What makes an image upright that was stored with orientation 1, 2, ... 8: whether rows and
+# columns change places, and whether the rows, and the columns, are then in reverse.
+_UPRIGHT = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0))
 
 
 def decode_image(encoded, channels=3):
@@ -52,7 +44,8 @@ def decode_image(encoded, channels=3):
             tf.io.decode_image(encoded, channels=3, expand_animations=False), encoded
         ),
     )
-    image = tf.switch_case(exif_orientation(encoded) - 1, [lambda f=f: f(image) for f in _UPRIGHT])
+    orientation = exif_orientation(encoded)
+    image = tf.cond(orientation > 1, lambda: _upright(image, orientation), lambda: image)
     if channels == 1:
         luma = tf.linalg.matvec(tf.cast(image, tf.float32), [0.299, 0.587, 0.114])  # BT.601
         image = tf.cast(tf.round(luma), tf.uint8)[..., tf.newaxis]
@@ -70,6 +63,13 @@ def exif_orientation(encoded):
     value = tf.strings.regex_replace(head, _ORIENTATION, r"\1")
     found = tf.strings.regex_full_match(head, _ORIENTATION)
     return tf.cast(tf.io.decode_raw(tf.where(found, value, "\x01"), tf.uint8)[0], tf.int32)
+
+
+def _upright(image, orientation):
+    transposed, rows, columns = tf.unstack(tf.gather(_UPRIGHT, orientation - 1))
+    image = tf.transpose(image, tf.where(transposed > 0, [1, 0, 2], [0, 1, 2]))
+    image = tf.reverse(image, tf.range(rows))  # of no axis, or the first
+    return tf.reverse(image, tf.range(1, 1 + columns))
 
 
 def _with_palette(image, encoded):

@@ -1,0 +1,160 @@
+"""What is trained is what `tune` names, and what is saved needs nothing of how it was trained."""
+
+import csv
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from tiny import tiny_model
+
+from training.fit import build_trainer, carry_over, fit, phases, run_length
+from training.recipe import Recipe
+from training.tune import fit_probes, restrict
+from vit_keras import InputError, build_vit, load_model
+from vit_keras.positions import resize_positions
+
+OPTIONS = {"num_classes": 3, "depth": 3}
+
+
+def train(model, tune, tmp_path):
+    """Trains for two steps -> the names of the layers that changed, and the model saved, loaded"""
+    before = {weight.path: np.asarray(weight) for weight in model.weights}
+    recipe = Recipe(tune=tune, learning_rate=1e-2, warmup_epochs=0, jit=False)
+    restrict(model, tune)
+    trainer = build_trainer(model, recipe, 2, 1)
+    random = np.random.default_rng(0)
+    images = random.normal(size=(8, *model.input_shape[1:])).astype("float32")
+    trainer.fit(images, np.eye(3)[random.integers(0, 3, 8)], batch_size=4, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(images), model(images), atol=2e-6)
+    after = {weight.path: np.asarray(weight) for weight in loaded.weights}
+    assert after.keys() == before.keys()
+    changed = {path for path in before if (after[path] != before[path]).any()}
+    return {path.split("/")[0] for path in changed}, changed, loaded
+
+
+def test_last_blocks_are_trained_with_all_behind_them(tmp_path):
+    layers, _, _ = train(tiny_model(**OPTIONS), "last-2-blocks", tmp_path)
+
+    assert layers == {"block_1", "block_2", "norm", "head"}
+
+
+def test_lora_changes_the_matrices_of_blocks_by_its_rank_and_the_head(tmp_path):
+    model = tiny_model(**OPTIONS)
+    before = model.get_layer("block_1").mlp.expand.get_weights()[0]
+
+    layers, changed, loaded = train(model, "lora-2", tmp_path)
+
+    assert layers == {"block_0", "block_1", "block_2", "head"}
+    assert all(path.endswith("/kernel") or path.startswith("head") for path in changed)
+    expand = loaded.get_layer("block_1").mlp.expand
+    assert not expand.lora_enabled
+    assert np.linalg.matrix_rank(expand.get_weights()[0] - before, tol=1e-4) == 2
+
+
+def test_more_blocks_than_there_are_is_refused():
+    with pytest.raises(InputError, match="the model has 3 blocks. Got tune='last-4-blocks'"):
+        restrict(tiny_model(**OPTIONS), "last-4-blocks")
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_probes_are_logistic_regressions_with_the_penalty_undone_by_no_scale(classes):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, classes, 300)
+    features = random.normal(size=(300, 6)) * [1, 10, 100, 1, 1, 0.1] + 5
+    features[:, 0] += 2 * labels
+    train, validation = (features[:200], labels[:200]), (features[200:], labels[200:])
+
+    found = list(fit_probes(train, validation))
+
+    mean, deviation = train[0].mean(0), train[0].std(0)
+    for strength, (kernel, bias), scores in found[:4]:
+        theirs = LogisticRegression(C=1 / (200 * strength), max_iter=5000, tol=1e-8)
+        theirs.fit((train[0] - mean) / deviation, train[1])
+        expected = theirs.predict_proba((validation[0] - mean) / deviation)
+        logits = validation[0] @ kernel + bias
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        np.testing.assert_allclose(probabilities, expected, atol=5e-3)
+        right = probabilities.argmax(1) == validation[1]
+        assert scores["val_accuracy"] == right.mean()
+        chosen = probabilities[np.arange(100), validation[1]]
+        assert scores["val_loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-6)
+
+
+def test_a_probe_is_a_run_like_any_other(recipe, run_folder, tmp_path):
+    probe = dataclasses.replace(recipe, weights=str(run_folder / "model.keras"), tune="head")
+
+    evaluation = fit(probe, tmp_path / "run")
+
+    assert evaluation["accuracy"] > 0.8
+    trained = load_model(run_folder / "model.keras")
+    probed = load_model(tmp_path / "run" / "model.keras")
+    for layer in probed.layers[:-1]:
+        for ours, theirs in zip(
+            layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
+    best = max(float(row["val_accuracy"]) for row in rows)
+    assert evaluation["accuracy"] == pytest.approx(best)
+    assert "the head alone, with a penalty of" in probed.description
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert probed.description in report
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["model"] in report
+
+
+def test_a_run_may_be_as_long_as_so_many_steps():
+    assert run_length(Recipe(epochs=7, batch_size=10), 104) == (7, 10)
+    assert run_length(Recipe(steps=500, batch_size=512), 50_000) == (5, 100)
+    assert run_length(Recipe(steps=3, batch_size=512), 50_000) == (1, 3)
+
+
+def test_smaller_images_come_first_in_whole_patches():
+    recipe = Recipe(smaller_first=((0.5, 0.3), (0.8, 0.4)))
+    config = tiny_model().config  # 16 x 24, patches of 4
+
+    assert phases(recipe, config, 10) == [
+        ((8, 12), 0, 3),
+        ((12, 20), 3, 7),
+        ((16, 24), 7, 10),
+    ]
+    assert phases(recipe, config, 1) == [((16, 24), 0, 1)]
+    assert phases(Recipe(), config, 10) == [((16, 24), 0, 10)]
+
+
+def test_an_optimizer_goes_on_at_another_size():
+    recipe = Recipe(ema=0.9, jit=False)
+    old = tiny_model(image_size=(8, 12), num_classes=3)
+    before = build_trainer(old, recipe, 2, 1)
+    random = np.random.default_rng(0)
+    before.fit(random.normal(size=(8, 8, 12, 3)), np.eye(3)[[0, 1, 2, 0] * 2], 4, verbose=0)
+    new = build_vit(old.config, image_size=(16, 24))
+    after = build_trainer(new, recipe, 2, 1)
+    after.optimizer.build(after.trainable_variables)
+
+    carry_over(before.optimizer, after.optimizer, old.config.grid, new.config.grid)
+
+    assert int(after.optimizer.iterations) == 2
+    for theirs, ours in zip(before.optimizer.variables, after.optimizer.variables, strict=True):
+        theirs, ours = np.asarray(theirs), np.asarray(ours)
+        if theirs.shape != ours.shape:
+            theirs = resize_positions(theirs[0], (2, 3), (4, 6), "corners")[None]
+        np.testing.assert_array_equal(ours, theirs)
+    assert keras.ops.size(after.optimizer.variables[2]) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_run_that_grows_ends_with_the_size_asked_for(recipe, tmp_path, ema):
+    growing = dataclasses.replace(recipe, smaller_first=((0.5, 0.4),), epochs=6, ema=ema)
+
+    evaluation = fit(growing, tmp_path / "run")
+
+    assert evaluation["accuracy"] > 0.8
+    assert load_model(tmp_path / "run" / "model.keras").input_shape == (None, 16, 24, 3)
+    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == list("012345")
