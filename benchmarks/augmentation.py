@@ -1,4 +1,4 @@
-"""CPU time an image of augmentations and whole pipelines, beside Keras's layers and timm's -> table.
+"""Augmentations and whole pipelines, beside Keras's layers and timm's -> CPU time an image.
 
 python -m benchmarks.augmentation
 python -m benchmarks.augmentation --images 512 --rounds 5
@@ -92,7 +92,7 @@ def tensorflow_tasks():
     import keras
     import tensorflow as tf
 
-    from training import augment
+    from training import augment, augment_images
     from training.datasets import Examples
     from training.pipeline import training_batches
     from training.recipe import Recipe
@@ -107,7 +107,7 @@ def tensorflow_tasks():
         dataset = tf.data.Dataset.range(2**40).map(function, tf.data.AUTOTUNE).batch(BATCH)
         return dataset.take
 
-    rand_augment = functools.partial(augment.rand_augment, layers=2, magnitude=9)
+    rand_augment = functools.partial(augment_images.rand_augment, layers=2, magnitude=9)
     # Keras's magnitudes are a fraction of 1.
     layer = keras.layers.RandAugment((0, 255), num_ops=2, factor=0.9)
     examples = Examples(
@@ -124,9 +124,10 @@ def tensorflow_tasks():
     return {
         f"rand_augment/{OURS}": batches(lambda index: rand_augment(picture, seed(index))),
         f"rand_augment/{KERAS}": batches(lambda index: layer(picture)),
-        f"load/{OURS}": pipeline(augment_images=(augment.flip_image,)),
+        f"load/{OURS}": pipeline(augment_images=(augment_images.flip_image,)),
         f"imagenet/{OURS}": pipeline(
-            augment_images=(augment.flip_image, rand_augment), augment=(augment.mixup_or_cutmix,)
+            augment_images=(augment_images.flip_image, rand_augment),
+            augment=(augment.mixup_or_cutmix,),
         ),
     }
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 from tiny import photograph
 
-from training import augment, pixels
+from training import augment, augment_images, pixels
 from vit_keras import InputError
 
 SEED = (1, 2)
@@ -139,7 +139,7 @@ def test_erasing_fills_boxes_of_the_given_area_with_noise():
     assert noise.mean() == pytest.approx(127.5, abs=3)
 
 
-@pytest.mark.parametrize("function", augment.IMAGE_AUGMENTATIONS.values())
+@pytest.mark.parametrize("function", augment_images.IMAGE_AUGMENTATIONS.values())
 @pytest.mark.parametrize("channels", [1, 3])
 def test_image_augmentations_keep_shape_and_type_and_depend_on_the_seed_alone(function, channels):
     image = np.random.default_rng(0).integers(0, 256, (12, 9, channels)).astype("uint8")
@@ -153,7 +153,7 @@ def test_image_augmentations_keep_shape_and_type_and_depend_on_the_seed_alone(fu
     difference = np.abs(np.array(eager, int) - np.array(again, int))
     assert difference.max() <= 1
     assert difference.mean() < 0.01
-    assert len({x.tobytes() for x in eager}) > (1 if function is augment.flip_image else 5)
+    assert len({x.tobytes() for x in eager}) > (1 if function is augment_images.flip_image else 5)
 
 
 def test_rand_augment_draws_operations_alike_and_strengths_around_the_magnitude(monkeypatch):
@@ -163,13 +163,13 @@ def test_rand_augment_draws_operations_alike_and_strengths_around_the_magnitude(
         calls.append((int(number), float(level), float(signed), increasing))
         return image
 
-    monkeypatch.setattr(augment, "_operate", record)
+    monkeypatch.setattr(augment_images, "_operate", record)
     image = tf.zeros((4, 4, 3), tf.uint8)
     for seed in range(200):
-        augment.rand_augment(image, (0, seed), layers=2, magnitude=9, increasing=True)
+        augment_images.rand_augment(image, (0, seed), layers=2, magnitude=9, increasing=True)
 
     counts = np.bincount([number for number, _, _, _ in calls], minlength=14)
-    assert len(counts) == len(augment.OPERATIONS) == 14
+    assert len(counts) == len(augment_images.OPERATIONS) == 14
     assert counts.min() > 12
     assert {round(level, 3) for _, level, _, _ in calls} == {0.9}
     assert {round(signed, 3) for _, _, signed, _ in calls} == {0.9, -0.9}
@@ -177,7 +177,7 @@ def test_rand_augment_draws_operations_alike_and_strengths_around_the_magnitude(
 
     calls.clear()
     for seed in range(200):
-        augment.rand_augment(image, (0, seed), layers=1, std=0.5, probability=0.5)
+        augment_images.rand_augment(image, (0, seed), layers=1, std=0.5, probability=0.5)
     assert 0.4 < np.mean([number == 0 for number, _, _, _ in calls]) < 0.65
     levels = np.array([level for _, level, _, _ in calls]) * 10
     assert levels.mean() == pytest.approx(9, abs=0.1)
@@ -209,13 +209,15 @@ def by_pillow(name, picture, increasing):
     }[name]()
 
 
-@pytest.mark.parametrize("name", augment.OPERATIONS)
+@pytest.mark.parametrize("name", augment_images.OPERATIONS)
 @pytest.mark.parametrize("increasing", [False, True])
 def test_operations_have_the_published_strengths(name, increasing):
     picture = photograph(0, (200, 90, 30), size=(30, 40))
-    number, level = tf.constant(augment.OPERATIONS.index(name)), tf.constant(0.9)
+    number, level = tf.constant(augment_images.OPERATIONS.index(name)), tf.constant(0.9)
 
-    found = augment._operate(tf.constant(np.asarray(picture)), number, level, level, increasing)
+    found = augment_images._operate(
+        tf.constant(np.asarray(picture)), number, level, level, increasing
+    )
 
     expected = np.asarray(by_pillow(name, picture, increasing)).astype(int)
     difference = np.abs(np.asarray(found).astype(int) - expected)
@@ -227,7 +229,7 @@ def test_three_augment_is_one_of_three():
     image = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype("uint8"))
     grey, solarized = pixels.grayscale(image).numpy(), pixels.solarize(image).numpy()
 
-    results = [augment.three_augment(image, (0, seed)).numpy() for seed in range(60)]
+    results = [augment_images.three_augment(image, (0, seed)).numpy() for seed in range(60)]
 
     greys = sum((result == grey).all() for result in results)
     solarised = sum((result == solarized).all() for result in results)
@@ -240,7 +242,7 @@ def test_colour_jitter_changes_three_things_by_at_most_so_much():
     image = tf.constant(np.random.default_rng(0).integers(40, 200, (16, 16, 3)).astype("uint8"))
 
     ratios = [
-        np.mean(augment.colour_jitter(image, (0, seed), strength=0.3)) / np.mean(image)
+        np.mean(augment_images.colour_jitter(image, (0, seed), strength=0.3)) / np.mean(image)
         for seed in range(60)
     ]
 

@@ -22,10 +22,11 @@ import vit_keras
 from training.__main__ import main
 from training.datasets import find_splits, split_off
 from training.evaluate import evaluate, predict_probabilities
-from training.fit import SaveBest, build_trainer, fit
+from training.fit import fit
 from training.optimizer import AdamW
 from training.pipeline import evaluation_batches
 from training.report import confusion, mistakes
+from training.trainer import SaveBest, build_trainer
 from vit_keras import InputError, load_model
 
 

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from scipy.special import erf
+from tiny import tiny_model
 
 import vit_keras
 from vit_keras import (
@@ -21,7 +23,7 @@ from vit_keras import (
     SequencePool,
     TransformerBlock,
 )
-from vit_keras.layers import gelu
+from vit_keras.layers import gelu, softmax
 from vit_keras.masked import Unpatch
 from vit_keras.positions import sincos2d
 
@@ -399,3 +401,64 @@ def test_layers_work_in_anybodys_functional_model(tmp_path):
     losses = model.fit(batch, np.array([0, 1, 0, 1]), epochs=5, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     assert vit_keras.Patches is Patches
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_large_logits_and_their_gradients_stay_finite(policy):
+    attention = vit_keras.MultiHeadSelfAttention(2, dtype=policy)
+    tokens = tf.constant(np.random.default_rng(0).normal(size=(2, 5, 8)), tf.float32)
+    attention.build(tokens.shape)
+    kernel, *rest = attention.qkv.get_weights()
+    attention.qkv.set_weights([kernel * 150, *rest])  # logits of some ten thousand
+    query, key, _ = np.split(np.asarray(attention.qkv(tokens), "float32")[0], 3, axis=-1)
+    assert 1e4 < np.abs(query[:, :4] @ key[:, :4].T / 2).max() < 6e4
+
+    with tf.GradientTape() as tape:
+        found = attention(tokens)
+    gradients = tape.gradient(found, attention.trainable_weights)
+
+    assert np.isfinite(np.asarray(found, "float32")).all()
+    assert all(np.isfinite(np.asarray(gradient, "float32")).all() for gradient in gradients)
+
+
+def test_softmax_is_that_of_float32_in_half_precision():
+    scores = np.array([[0.0, 1e-3, 2e-3] * 700], "float16")
+
+    found = np.asarray(softmax(tf.constant(scores)))
+
+    x = scores.astype("float64")
+    expected = np.exp(x) / np.exp(x).sum()
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, expected.astype("float16"))
+
+
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_patch_dropout_keeps_a_random_subset_in_training_alone(prefix):
+    tokens = np.random.default_rng(0).normal(size=(6, prefix + 8, 3)).astype("float32")
+    layer = vit_keras.PatchDropout(0.4, prefix)
+
+    np.testing.assert_array_equal(layer(tokens), tokens)
+    kept = np.asarray(layer(tokens, training=True))
+
+    assert kept.shape == (6, prefix + 5, 3)
+    np.testing.assert_array_equal(kept[:, :prefix], tokens[:, :prefix])
+    rows = [
+        {int(np.flatnonzero((before == token).all(-1)).item()) for token in after}
+        for before, after in zip(tokens[:, prefix:], kept[:, prefix:], strict=True)
+    ]
+    assert all(len(row) == 5 for row in rows)  # each at most once
+    assert len(set(map(frozenset, rows))) > 3
+
+
+def test_models_drop_patches_in_training_and_none_at_inference():
+    plain = tiny_model(pooling="mean")
+    dropping = vit_keras.build_vit(plain.config, patch_dropout=0.5)
+    dropping.set_weights(plain.get_weights())
+    images = np.random.default_rng(0).normal(size=(2, 16, 24, 3))
+
+    np.testing.assert_array_equal(dropping(images), plain(images))
+    trained = dropping(images, training=True)
+
+    assert np.abs(np.asarray(trained) - np.asarray(plain(images))).max() > 1e-3
+    tokens = keras.Model(dropping.input, dropping.get_layer("block_0").output)
+    assert tokens(images, training=True).shape == (2, 12, 48)

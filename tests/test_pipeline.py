@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import augment
+from training import augment, augment_images
 from training.datasets import Examples, find_splits
 from training.pipeline import (
     balanced_weights,
@@ -125,7 +125,7 @@ def test_labels_are_smoothed_behind_all_else():
 
 def test_image_augmentations_run_in_order_and_by_position():
     def halve(image, seed):
-        return augment.to_uint8(image) // 2
+        return augment_images.to_uint8(image) // 2
 
     def add_noise(image, seed):
         return image + tf.cast(tf.random.stateless_uniform((), seed, 0, 100, tf.int32), tf.uint8)

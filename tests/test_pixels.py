@@ -56,8 +56,8 @@ CASES = {  # ours, and the same by Pillow
     "equalize": (pixels.equalize, ImageOps.equalize),
     **{
         f"{name} {number}": (
-            lambda x, n=number, f=getattr(pixels, name): f(x, n),
-            lambda i, n=number, f=getattr(ImageOps, name): f(i, n),
+            lambda x, n=number, k=name: getattr(pixels, k)(x, n),
+            lambda i, n=number, k=name: getattr(ImageOps, k)(i, n),
         )
         for name, numbers in {"solarize": (0, 110, 256), "posterize": (1, 4, 8)}.items()
         for number in numbers

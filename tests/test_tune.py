@@ -10,8 +10,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from tiny import tiny_model
 
-from training.fit import build_trainer, carry_over, fit, phases, run_length
+from training.fit import fit
 from training.recipe import Recipe
+from training.trainer import build_trainer, carry_over, phases, run_length
 from training.tune import fit_probes, restrict
 from vit_keras import InputError, build_vit, load_model
 from vit_keras.positions import resize_positions

@@ -1,4 +1,4 @@
-"""python -m training fit | evaluate | predict"""
+"""python -m training data | fit | evaluate | predict"""
 
 import argparse
 import os
@@ -25,24 +25,33 @@ def _parser():
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    recipe = "a file of training/recipes/, without .py"
+    data = commands.add_parser("data", help="show what a recipe would train on, and how fast")
+    data.set_defaults(run=_data)
+    data.add_argument("--recipe", default="photos", help=f"{recipe}; photos by default")
+    data.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("data-sheet"), help="folder; data-sheet"
+    )
+
     fit = commands.add_parser("fit", help="train by a recipe, into a run folder")
     fit.set_defaults(run=_fit)
-    fit.add_argument("recipe", metavar="RECIPE", help="a file of training/recipes, without .py")
-    fit.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
-    fit.add_argument(
-        "--weights",
-        help="start from these: a .keras, .npz, .safetensors or .pth file, a folder, an https:// "
-        "or hf:// address, or a name of vit_keras.PUBLISHED",
-    )
-    fit.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
-    fit.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a field of the recipe, or model.KEY of its ViTConfig; may be repeated",
-    )
+    fit.add_argument("recipe", metavar="RECIPE", help=recipe)
     fit.add_argument("--out", type=pathlib.Path, help="run folder; runs/RECIPE by default")
+    for command in (data, fit):
+        command.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
+        command.add_argument(
+            "--weights",
+            help="start from these: a .keras, .npz, .safetensors or .pth file, a folder, an "
+            "https:// or hf:// address, or a name of vit_keras.PUBLISHED",
+        )
+        command.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="replace a field of the recipe, or model.KEY of its ViTConfig; may be repeated",
+        )
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model on labelled images")
     evaluate.set_defaults(run=_evaluate)
@@ -68,17 +77,16 @@ def _parser():
     return parser
 
 
+def _data(arguments):
+    from training.show import show
+
+    show(_recipe(arguments), arguments.out)
+
+
 def _fit(arguments):
     from training.fit import fit
-    from training.recipe import load_recipe
 
-    named = {
-        "data": arguments.data,
-        "data_dir": arguments.data_dir,
-        "weights": arguments.weights,
-    }
-    data = [f"{key}={value}" for key, value in named.items() if value]
-    recipe = load_recipe(arguments.recipe, data + arguments.set)
+    recipe = _recipe(arguments)
     out = arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
     try:
         fit(recipe, out)
@@ -87,6 +95,18 @@ def _fit(arguments):
         state = f"the best model so far is {kept}" if kept.exists() else "no model was saved yet"
         print(f"\nInterrupted; {state}.", file=sys.stderr)
         sys.exit(130)
+
+
+def _recipe(arguments):
+    from training.recipe import load_recipe
+
+    named = {
+        "data": arguments.data,
+        "data_dir": arguments.data_dir,
+        "weights": arguments.weights,
+    }
+    data = [f"{key}={value}" for key, value in named.items() if value]
+    return load_recipe(arguments.recipe, data + arguments.set)
 
 
 def _evaluate(arguments):

@@ -1,22 +1,21 @@
 """Training images -> training images that look different each time: plain TensorFlow functions.
 
-Three kinds, in the order they run. The seed, two int32 numbers, decides all that is random.
+The seed, two int32 numbers, decides all that is random. What works on single images stands in
+augment_images.py and runs between these two:
 - A crop works on one image, before it has the model's size: (image, size, seed) -> image.
-- An image augmentation works on one image: (image, seed) -> image, uint8 or float32 of 0..255,
-  (height, width, channels).
 - A batch augmentation works on a batch: (images, labels, seed) -> (images, labels), where images
   are float32 (batch, height, width, channels) of 0..255 and labels are one row of class
   probabilities per image.
 
-Adding one: a function here, its row in CROPS, IMAGE_AUGMENTATIONS or AUGMENTATIONS below, its
-test in tests/test_augment.py, and its place in a recipe.
+Adding one: a function here, its row in CROPS or AUGMENTATIONS below, its test in
+tests/test_augment.py, and its place in a recipe.
 """
 
 import functools
 
 import tensorflow as tf
 
-from training import pixels
+from training.augment_images import fold_in
 from vit_keras.errors import InputError, did_you_mean
 
 
@@ -64,129 +63,6 @@ def resized_crop_of_border(image, size, seed, pixels=4, interpolation="bilinear"
     image = tf.image.resize(image, size, interpolation, antialias=True)
     padded = tf.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
     return tf.image.stateless_random_crop(padded, (*size, image.shape[-1]), seed)
-
-
-def rand_augment(image, seed, layers=2, magnitude=9.0, std=0.0, probability=1.0, increasing=False):
-    """Changes the image by operations drawn from fourteen (RandAugment, arXiv:1909.13719).
-
-    Each image is changed by the operations that are drawn for it and no others.
-
-    Args:
-        layers: N, how many operations in turn.
-        magnitude: M, their strength, on a scale whose 10 means 30 degrees, a shear of 0.3 or a
-            move by 45 % of the side.
-        std: of the magnitude, drawn anew for each operation, as in timm; never below 0.
-        probability: of each operation to be carried out, 0.5 in timm.
-        increasing: whether a larger magnitude changes colours, sharpness, posterize and solarize
-            more, as in timm's "inc1"; in the authors' code 5 is hardly a change of colours.
-    """
-    image = to_uint8(image)
-    numbers = tf.random.stateless_uniform((layers, 3), seed)
-    levels = tf.random.stateless_normal((layers,), fold_in(seed, 1), magnitude, std)
-    for layer in range(layers):
-        number, sign, draw = tf.unstack(numbers[layer])
-        drawn = tf.cast(number * len(OPERATIONS), tf.int32)
-        chosen = tf.where(draw < probability, drawn, 0)  # the first is the identity
-        level = tf.maximum(levels[layer], 0.0) / 10
-        signed = tf.where(sign < 0.5, level, -level)
-        image = tf.ensure_shape(_operate(image, chosen, level, signed, increasing), image.shape)
-    return image
-
-
-# Table 6 of arXiv:1909.13719. Strengths are those of the authors' code (tensorflow/tpu,
-# autoaugment.py) and of timm's auto_augment.py.
-SINGLE = ("identity", "autocontrast", "equalize", "solarize", "posterize")
-MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-OPERATIONS = (*SINGLE, *pixels.STARTS, *MOVES)
-
-
-def _operate(image, number, level, signed, increasing):
-    """Carries out operation `number` of OPERATIONS.
-
-    A graph costs time for each of its nodes, also those of branches that are not taken: kindred
-    operations share one branch.
-
-    Args:
-        level: strength, 1 at magnitude 10; signed: the same with a random sign.
-    """
-    bits = tf.clip_by_value(tf.cast(4 * level, tf.int32), 0, 8)
-    threshold = tf.minimum(tf.cast(256 * level, tf.int32), 256)
-    if increasing:
-        bits, threshold = tf.maximum(4 - bits, 0), 256 - threshold
-    factor = 1 + 0.9 * signed if increasing else 0.1 + 1.8 * level
-
-    def enhance():
-        starts = [functools.partial(start, image) for start in pixels.STARTS.values()]
-        start = tf.switch_case(number - len(SINGLE), starts)
-        return pixels.enhance(image, start, factor)
-
-    def move():
-        return pixels.affine(image, _matrices(image, signed)[number - len(OPERATIONS)])
-
-    branches = [
-        lambda: image,
-        lambda: pixels.autocontrast(image),
-        lambda: pixels.equalize(image),
-        lambda: pixels.solarize(image, threshold),
-        lambda: pixels.posterize(image, bits),
-        enhance,
-        move,
-    ]
-    enhances = tf.cast(number >= len(SINGLE), tf.int32)
-    moves = tf.cast(number >= len(OPERATIONS) - len(MOVES), tf.int32)
-    return tf.switch_case(tf.minimum(number, len(SINGLE) - 1) + enhances + moves, branches)
-
-
-def _matrices(image, signed):
-    """(5, 6), the matrices of MOVES"""
-    height, width, _ = tf.unstack(tf.cast(tf.shape(image), tf.float64))
-    signed = tf.cast(signed, tf.float64)
-    shear, one, no = 0.3 * signed, tf.ones((), tf.float64), tf.zeros((), tf.float64)
-    across, down = tf.round(0.45 * signed * width), tf.round(0.45 * signed * height)
-    return tf.stack(
-        [
-            pixels.rotation(height, width, 30 * signed),
-            tf.stack([one, shear, no, no, one, no]),
-            tf.stack([one, no, no, shear, one, no]),
-            tf.stack([one, no, across, no, one, no]),
-            tf.stack([one, no, no, no, one, down]),
-        ]
-    )
-
-
-def three_augment(image, seed):
-    """One of grey, solarised above 128, and blurred by 0.1 to 2 pixels (DeiT III, section 3)."""
-    image = to_uint8(image)
-    number, sigma = tf.unstack(tf.random.stateless_uniform((2,), seed))
-    branches = [
-        lambda: pixels.grayscale(image),
-        lambda: pixels.solarize(image),
-        lambda: pixels.gaussian_blur(image, 0.1 + 1.9 * sigma),
-    ]
-    image_augmented = tf.switch_case(tf.cast(number * len(branches), tf.int32), branches)
-    return tf.ensure_shape(image_augmented, image.shape)
-
-
-def colour_jitter(image, seed, strength=0.3):
-    """Changes brightness, contrast and saturation by factors of 1 +- strength, in random order."""
-    factors = tf.random.stateless_uniform((3,), seed, 1 - strength, 1 + strength)
-    order = tf.argsort(tf.random.stateless_uniform((3,), fold_in(seed, 1)))
-    image = to_uint8(image)
-    for turn in range(3):
-        starts = [
-            functools.partial(pixels.STARTS[name], image)
-            for name in ("brightness", "contrast", "color")
-        ]
-        start = tf.switch_case(order[turn], starts)
-        enhanced = pixels.enhance(image, start, factors[order[turn]])
-        image = tf.ensure_shape(enhanced, image.shape)
-    return image
-
-
-def flip_image(image, seed):
-    """Mirrors half of the images left to right, as `flip`, before they are a batch: less work."""
-    draw = tf.random.stateless_uniform((), seed)
-    return tf.cond(draw < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
 def flip(images, labels, seed):
@@ -293,16 +169,6 @@ def mixup_or_cutmix(images, labels, seed, alpha=0.8, probability=1.0, cut=0.5):
     )
 
 
-fold_in = tf.random.experimental.stateless_fold_in  # (seed, number) -> another seed
-
-
-def to_uint8(image):
-    """0..255, rounded if it is not uint8"""
-    if image.dtype == tf.uint8:
-        return image
-    return tf.cast(tf.clip_by_value(image, 0.0, 255.0) + 0.5, tf.uint8)
-
-
 def _choose(condition, yes, no):
     """tf.where for finite float32, whose kernel takes three times as long"""
     share = tf.cast(condition, tf.float32)
@@ -338,5 +204,4 @@ def _named(*functions):
 
 
 CROPS = _named(random_resized_crop, resized_crop_of_border)
-IMAGE_AUGMENTATIONS = _named(flip_image, rand_augment, three_augment, colour_jitter)
 AUGMENTATIONS = _named(flip, shift, random_erasing, mixup, cutmix, mixup_or_cutmix)

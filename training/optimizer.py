@@ -55,7 +55,7 @@ DECAYS = {  # fraction of the steps after the warm-up -> fraction of the peak
 }
 
 
-class _ByVariable:
+class _ByVariable(keras.optimizers.Optimizer):
     """What the optimizers below add to Keras's: a rate for each layer, and decay of kernels alone.
 
     Decay is decoupled (arXiv:1711.05101): before its step a kernel shrinks by its learning rate

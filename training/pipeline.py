@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training.augment import fold_in
+from training.augment_images import fold_in
 from training.datasets import Examples
 from vit_keras.decoding import why_undecodable
 from vit_keras.errors import InputError

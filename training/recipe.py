@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pydantic
 
 from training import augment as augmentations
+from training.augment_images import IMAGE_AUGMENTATIONS
 from training.optimizer import DECAYS, OPTIMIZERS
 from vit_keras.config import ViTConfig
 from vit_keras.errors import InputError, did_you_mean
@@ -237,7 +238,7 @@ def parse_value(key, text, types):
 
 
 _AUGMENTATIONS = {
-    "augment_images": augmentations.IMAGE_AUGMENTATIONS,
+    "augment_images": IMAGE_AUGMENTATIONS,
     "augment": augmentations.AUGMENTATIONS,
 }
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -76,7 +76,7 @@ def confusion(probabilities, examples):
     side = max(5, min(16, 2 + 0.45 * len(classes)))
     figure = Figure(figsize=(side, side), layout="constrained")
     ConfusionMatrixDisplay(
-        matrix, display_labels=_plain(examples.class_names) if labelled else None
+        matrix, display_labels=plain(examples.class_names) if labelled else None
     ).plot(
         ax=figure.subplots(),
         include_values=labelled,
@@ -98,7 +98,7 @@ def mistakes(probabilities, examples):
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-    names = _plain(examples.class_names)
+    names = plain(examples.class_names)
     for axes, index in zip(grid, worst, strict=False):
         image = np.asarray(examples.read(index))
         axes.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
@@ -109,7 +109,7 @@ def mistakes(probabilities, examples):
     return figure
 
 
-def _plain(names):
+def plain(names):
     """Class names without what matplotlib takes for mathematics."""
     return [name.replace("$", r"\$") for name in names]
 

@@ -1,6 +1,5 @@
 """Model + a recipe's `tune` -> the same model with only some of its weights to be trained."""
 
-import re
 import warnings
 
 import keras
@@ -30,8 +29,8 @@ def restrict(model, tune):
     """
     if tune == "full":
         return
-    number = int(re.search(r"\d+", tune)[0])
-    trained = HEADS
+    number = int("".join(filter(str.isdigit, tune)))
+    trained: tuple[str, ...] = HEADS
     if tune.startswith("last"):
         depth = model.config.depth
         if number > depth:

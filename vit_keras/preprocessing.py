@@ -102,6 +102,7 @@ class Preprocessing:
     def _rescale(self):
         scale = [1 / (255 * std) for std in self.std]
         offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
-        if len(set(scale)) == len(set(offset)) == 1:  # a number takes half the time of a list
-            scale, offset = scale[0], offset[0]
-        return keras.layers.Rescaling(scale, offset, dtype="float32")
+        alike = len(set(scale)) == len(set(offset)) == 1
+        # A number takes half the time of a list.
+        numbers = (scale[0], offset[0]) if alike else (scale, offset)
+        return keras.layers.Rescaling(*numbers, dtype="float32")

@@ -1,0 +1,148 @@
+"""Recipe -> what a run needs before it trains: readable images, and the model's settings."""
+
+import dataclasses
+
+import numpy as np
+
+from training.datasets import find_splits, split_off
+from training.pipeline import read_all
+from training.recipe import Recipe
+from training.trainer import dtype_policy
+from vit_keras.errors import InputError
+from vit_keras.model import build_vit
+from vit_keras.preprocessing import Preprocessing
+from vit_keras.variants import resolve_config
+from vit_keras.weights import from_weights
+
+
+def settings(recipe):
+    """What the recipe asks for: the model its weights tell, or None, ViTConfig and Preprocessing.
+
+    The model has no head, and the config no classes, until the images are known.
+
+    Raises:
+        InputError: for a recipe that lacks data or weights, and for weights that do not fit it.
+    """
+    if not recipe.data:
+        raise InputError("this recipe has no data of its own; name some with --data FOLDER.")
+    if not (recipe.weights or recipe.image_size):
+        raise InputError("this recipe starts from weights; name some with --weights.")
+    pretrained = _pretrained(recipe) if recipe.weights else None
+    return pretrained, *_model_of(recipe, pretrained)
+
+
+def new_model(recipe, pretrained, config, preprocessing, class_names):
+    """The ViT of `settings`, with a head for these classes."""
+    options = {
+        "preprocessing": preprocessing,
+        "class_names": class_names,
+        "num_classes": len(class_names),
+    }
+    with dtype_policy(recipe.mixed_precision):
+        if pretrained:
+            return from_weights(pretrained, **options)
+        return build_vit(config, name=recipe.variant, **options)
+
+
+def load_splits(recipe):
+    """{"train", "validation", perhaps "test": Examples}, of which nothing has been decoded yet."""
+    spelled = {
+        "train": recipe.train_split,
+        "validation": recipe.validation_split,
+        "test": recipe.test_split,
+    }
+    found = find_splits(recipe.data, recipe.channels, spelled, recipe.data_dir)
+    if "train" not in found:
+        raise InputError(f"{recipe.data} has no training images; it has: {', '.join(found)}.")
+    splits = {split: load() for split, load in found.items()}
+    _check_classes(splits["train"], recipe)
+    if "validation" not in splits:
+        splits["train"], splits["validation"] = split_off(
+            splits["train"], recipe.validation_fraction, recipe.seed
+        )
+    return splits
+
+
+def _check_classes(train, recipe):
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    if len(counts) < 2:
+        raise InputError(
+            f"{recipe.data} has only the class {train.class_names[0]!r}; "
+            f"training needs images of two or more."
+        )
+    if not counts.all():
+        raise InputError(
+            f"class {train.class_names[counts.argmin()]!r} has no readable training images in "
+            f"{recipe.data}. Add some, or remove the class."
+        )
+
+
+def only_readable(splits, recipe, image_size, run):
+    """Leaves out unreadable images and lists them; keeps small sets of images in memory.
+
+    Returns:
+        the splits, and {name: reason} of what was left out.
+    """
+    readable, reasons = {}, dict[str, str]()
+    for split, examples in splits.items():
+        # Only what is read again and again is worth keeping.
+        cache_mib = recipe.cache_mib if split == "train" else 0
+        side = 2 * max(image_size) if split == "train" else None
+        readable[split], found = read_all(examples, cache_mib, side)
+        reasons |= found
+    if reasons:
+        lines = [f"{name}\t{reason}" for name, reason in reasons.items()]
+        (run / "unreadable.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        total = sum(map(len, splits.values()))
+        first = lines[0].replace("\t", ": ")
+        share = f"{len(reasons)} of {total} images cannot be read ({first}"
+        share += f", ...); all are listed in {run / 'unreadable.txt'}"
+        if len(reasons) > recipe.max_unreadable * total:
+            raise InputError(
+                f"{share}. That is more than max_unreadable={recipe.max_unreadable}: repair or "
+                f"remove them, or allow more with --set max_unreadable=0.5."
+            )
+        print(f"Warning: {share}. They are left out.", flush=True)
+        _check_classes(readable["train"], recipe)
+    return readable, reasons
+
+
+def _pretrained(recipe):
+    """The model that the recipe's weights tell, without its head, at the recipe's image size"""
+    model = from_weights(
+        recipe.weights, num_classes=0, image_size=recipe.image_size or None, **recipe.model
+    )
+    if model.config.channels != recipe.channels:
+        raise InputError(
+            f"the weights {recipe.weights} are for images of {model.config.channels} channels. Got "
+            f"channels={recipe.channels}; try --set channels={model.config.channels}."
+        )
+    return model
+
+
+_PREPROCESSING = {  # its fields: the recipe's
+    "resize": "resize",
+    "crop": "crop_fraction",
+    "interpolation": "interpolation",
+    "mean": "mean",
+    "std": "std",
+}
+
+
+def _model_of(recipe, pretrained=None):
+    """The ViTConfig (still without its classes) and Preprocessing that a recipe asks for."""
+    stated = {field: getattr(recipe, name) for field, name in _PREPROCESSING.items()}
+    if pretrained:
+        stated = {
+            field: value
+            for field, value in stated.items()
+            if value != getattr(Recipe, _PREPROCESSING[field])
+        }
+    for field in stated.keys() & {"mean", "std"}:
+        stated[field] = stated[field] * (recipe.channels if len(stated[field]) == 1 else 1)
+    if pretrained:
+        return pretrained.config, dataclasses.replace(pretrained.preprocessing, **stated)
+    config = resolve_config(
+        recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model
+    )
+    return config, Preprocessing(config.image_size, **stated)
