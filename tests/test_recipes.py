@@ -1,0 +1,48 @@
+"""Every recipe builds its model and trains: its images, augmentations, loss and optimizer."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+from training.fit import fit
+from training.recipe import load_recipe, recipe_names
+from training.trainer import phases
+from vit_keras import build_vit, load_model
+
+FIXTURES = pathlib.Path(__file__).with_name("fixtures")
+WEIGHTS = {  # of tiny models, in the files of those the recipe is for
+    "mae_finetune_b16": "hf_mae",
+    **dict.fromkeys(("finetune", "linear_probe", "google_cifar10"), "timm_plain/model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipe_says_how_it_is_run_and_what_came_of_it(name):
+    text = (pathlib.Path("training/recipes") / f"{name}.py").read_text()
+
+    assert f"python -m training fit {name}" in text
+    assert "easured" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path):
+    recipe = load_recipe(name)
+    if name in WEIGHTS:
+        changes = {"weights": str(FIXTURES / WEIGHTS[name]), "image_size": 0, "steps": 1}
+    else:
+        options = {"image_size": recipe.image_size, "channels": recipe.channels, **recipe.model}
+        whole = build_vit(recipe.variant, num_classes=3, **options)
+        # What trains here has a single block, for one epoch of each image size.
+        epochs = len(phases(recipe, whole.config, 10))
+        changes = {"model": {**recipe.model, "depth": 1}, "epochs": epochs}
+    changes |= {"data": str(photographs), "validation_split": "", "batch_size": 8, "jit": False}
+
+    fit(dataclasses.replace(recipe, **changes), tmp_path / "run")
+
+    model = load_model(tmp_path / "run" / "model.keras")
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    if name not in WEIGHTS:
+        assert model.input_shape == whole.input_shape

@@ -1,0 +1,32 @@
+"""A small CCT from scratch on CIFAR-10, 32x32 pixels, in an hour of two cores.
+
+python -m training fit cifar10 --data FOLDER     or tfds:cifar10, which is the default
+
+A CCT-3/3x2 (arXiv:2104.05704) of three quarters of its width; three quarters of the size for the
+first passes.
+"""
+
+from functools import partial
+
+from training.augment import flip, resized_crop_of_border
+from training.recipe import Recipe
+
+RECIPE = Recipe(
+    data="tfds:cifar10",
+    validation_fraction=0.05,
+    variant="cct_2_3x2",
+    image_size=32,  # pixels
+    model={"depth": 3, "width": 96, "heads": 3, "mlp_width": 192, "stem_width": 32},
+    mean=(0.491, 0.482, 0.447),  # of the training images
+    std=(0.247, 0.243, 0.262),
+    train_crop=partial(resized_crop_of_border, pixels=4),
+    augment=(flip,),
+    smaller_first=((0.75, 0.6),),
+    epochs=16,
+    warmup_epochs=1,
+    batch_size=64,
+    optimizer="muon",
+    learning_rate=4e-3,
+    beta_2=0.99,
+    jit=False,
+)
