@@ -90,6 +90,7 @@ def _export(model, name, samples, out):
         "top1_agreement": agreement,
         "images": len(samples.encoded),
         "milliseconds": milliseconds,
+        "model": model.description,
     }
     _add_to_tables(out, result)
     return result
@@ -103,7 +104,8 @@ def _add_to_tables(out, result):
     rows.append(result)
     write_json(table, rows)
     with replacing(out / "export.md") as path:
-        path.write_text(format_table(rows) + "\n", encoding="utf-8")
+        of = [f"- {row['path']}: {row['model']}" for row in rows if row.get("model")]
+        path.write_text("\n".join([format_table(rows), "", *of]) + "\n", encoding="utf-8")
 
 
 def _in_float32(model):
@@ -117,4 +119,5 @@ def _in_float32(model):
         name=model.name,
     )
     twin.set_weights(model.get_weights())
+    twin.description = model.description
     return twin

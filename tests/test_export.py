@@ -32,6 +32,7 @@ def exported(photographs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     preprocessing = Preprocessing((16, 24), crop=0.9, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
     model = tiny_model(num_classes=7, class_names=CLASSES, preprocessing=preprocessing)
+    model.description = "random weights"
     model.save(folder / "model.keras")
     (folder / "samples").mkdir()
     for path in (photographs / "red").iterdir():
@@ -68,7 +69,7 @@ def test_every_format_is_written_verified_and_tabled(exported):
         assert row["top1_agreement"] == 1.0
         assert row["milliseconds"] > 0
         assert row["bytes"] > 100_000
-        assert row["path"] in (exported / "out" / "export.md").read_text()
+        assert f"{row['path']}: random weights" in (exported / "out" / "export.md").read_text()
     names = {path.name for path in (exported / "out").iterdir()}
     assert names == {"saved_model", "model.tflite", "export.json", "export.md"}
 

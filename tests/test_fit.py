@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,11 +16,13 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from tiny import TINY, photograph
 
 import vit_keras
 from training.__main__ import main
+from training.augment_images import fold_in
 from training.datasets import find_splits, split_off
 from training.evaluate import evaluate, predict_probabilities
 from training.fit import fit
@@ -108,8 +111,20 @@ def test_same_recipe_gives_the_same_model(run_folder, recipe, tmp_path):
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
 
 
+def test_the_model_says_which_weights_it_has(run_folder, recipe):
+    model = load_model(run_folder / "model.keras")
+    evaluation = json.loads((run_folder / "evaluation.json").read_text())
+
+    start = f"weights of vit_b16 trained on {recipe.data}, after epoch "
+    assert re.fullmatch(re.escape(start) + "[123]", model.description)
+    assert evaluation["model"] == model.description
+    assert f"The model: {model.description}" in (run_folder / "report.md").read_text()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"ema": 0.5}, {"mixed_precision": "mixed_bfloat16"}])
+@pytest.mark.parametrize(
+    "options", [{"ema": 0.5}, {"mixed_precision": "mixed_bfloat16"}, {"balance": "weights"}]
+)
 def test_saved_model_is_the_one_validated(recipe, tmp_path, options):
     run = tmp_path / "run"
     changed = dataclasses.replace(recipe, epochs=2, validate_every=2, **options)
@@ -125,6 +140,7 @@ def test_saved_model_is_the_one_validated(recipe, tmp_path, options):
     loss, accuracy = trainer.evaluate(batches, verbose=0)
     assert loss == pytest.approx(float(last["val_loss"]), rel=1e-4)
     assert accuracy == pytest.approx(float(last["val_accuracy"]))
+    assert model.description.startswith("moving average (momentum 0.5)") == ("ema" in options)
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -221,8 +237,28 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
         fit(recipe, tmp_path / "file")
 
 
+@pytest.mark.parametrize("good_epoch", [False, True])
+def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch):
+    step, epoch = (7, 2) if good_epoch else (3, 1)  # counted from 1, 4 steps an epoch
+
+    def spoil(images, labels, seed):
+        due = tf.reduce_all(seed == fold_in((0, step - 1), 0))
+        return images + tf.where(due, np.nan, 0.0), labels
+
+    wild = dataclasses.replace(recipe, augment=(spoil,), epochs=2)
+    run = tmp_path / "run"
+
+    with pytest.raises(InputError) as stopped:
+        fit(wild, run)
+
+    kept = f"the last good model is {run / 'model.keras'}" if good_epoch else "no model yet"
+    message = str(stopped.value)
+    assert f"finite at step {step} of epoch {epoch} (learning rate " in message
+    assert f"); {kept}. Try a lower learning_rate than 0.003" in message
+
+
 @pytest.mark.slow
-def test_a_diverging_run_says_so(recipe, tmp_path):
+def test_a_rate_that_is_too_high_says_so(recipe, tmp_path):
     wild = dataclasses.replace(recipe, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0)
 
     with pytest.raises(
@@ -271,6 +307,20 @@ def test_evaluate_command_prints_and_writes(run_folder, photographs, capsys, tmp
     model = load_model(run_folder / "model.keras")
     again = predict_probabilities(model, examples).argmax(1) == examples.labels
     assert found["accuracy"] == again.mean()
+
+
+def test_mirror_images_are_averaged_where_that_is_asked_for(run_folder, photographs):
+    model = load_model(run_folder / "model.keras")
+    examples = find_splits(str(photographs), 3)["train"]().subset(np.arange(3))
+    mirrored = dataclasses.replace(
+        examples, read=lambda index: tf.reverse(examples.read(index), axis=[1])
+    )
+
+    averaged = predict_probabilities(model, examples, flip=True)
+
+    both = [predict_probabilities(model, images) for images in (examples, mirrored)]
+    np.testing.assert_allclose(averaged, np.mean(both, axis=0), atol=1e-5)
+    assert np.abs(averaged - both[0]).max() > 1e-5
 
 
 def test_evaluate_refuses_classes_the_model_does_not_know(run_folder):

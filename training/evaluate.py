@@ -20,8 +20,11 @@ def predict_probabilities(model, examples, flip=False):
         flip: whether to average those of each image and of its mirror image.
     """
     batches = evaluation_batches(examples, model.preprocessing, BATCH_SIZE)
-    views = [lambda images, labels: images, lambda images, labels: tf.reverse(images, [2])]
-    logits = [model.predict(batches.map(view), verbose=0) for view in views[: 1 + flip]]
+    images = batches.map(lambda images, labels: images)
+    views = [images]
+    if flip:
+        views.append(images.map(lambda images: tf.reverse(images, axis=[2])))
+    logits = [model.predict(view, verbose=0) for view in views]
     return np.mean([keras.ops.softmax(view) for view in logits], axis=0)
 
 

@@ -43,7 +43,7 @@ def fit(recipe, out, callbacks=()):
         callbacks: further Keras callbacks for `model.fit`.
 
     Returns:
-        the evaluation, as `evaluate` gives it, and which split and epoch it is of.
+        the evaluation, as `evaluate` gives it, and which split and model it is of.
 
     Raises:
         InputError: for data that cannot be trained on, a config no ViT can be built from, or a
@@ -67,14 +67,13 @@ def fit(recipe, out, callbacks=()):
     model = new_model(recipe, pretrained, config, preprocessing, train.class_names)
     print(_summary(model, recipe, splits, run), flush=True)
     train_model = _probe if recipe.tune == "head" else _train
-    best_epoch = train_model(model, recipe, train, validation, run, callbacks)
+    train_model(model, recipe, train, validation, run, callbacks)
 
     evaluated = "test" if "test" in splits else "validation"
     model = load_model(run / "model.keras")
     probabilities = predict_probabilities(model, splits[evaluated])
     evaluation = {
         "split": evaluated,
-        "best_epoch": best_epoch,
         "model": model.description,
         "seconds": round(time.monotonic() - started, 1),
         **evaluate(probabilities, splits[evaluated]),
@@ -87,7 +86,7 @@ def fit(recipe, out, callbacks=()):
 
 
 def _train(model, recipe, train, validation, run, callbacks):
-    """Fits the model, saving the best, and returns the number of that epoch, from 1."""
+    """Fits the model, and saves it as it was after the best epoch."""
     epochs, steps_per_epoch = run_length(recipe, len(train))
     every, trainer = recipe.validate_every, None
     validated = sorted({*range(every, epochs, every), epochs})
@@ -134,7 +133,6 @@ def _train(model, recipe, train, validation, run, callbacks):
                 f"the loss was no longer finite at {where}; {good}. Try a lower learning_rate than "
                 f"{recipe.learning_rate}, a longer warm-up, or clip_norm=1."
             )
-    return save_best.epoch
 
 
 def _description(recipe):
@@ -143,25 +141,23 @@ def _description(recipe):
 
 
 def _probe(model, recipe, train, validation, run, callbacks):
-    """Fits the head alone on features computed once, saves it, and returns which try was best."""
+    """Fits the head alone on features computed once, and saves the best of several penalties."""
     encoder = features_model(model)
 
     def features(examples):
         batches = evaluation_batches(examples, model.preprocessing, recipe.batch_size)
-        return encoder.predict(batches.map(lambda images, labels: images)), examples.labels
+        return encoder.predict(batches.map(lambda x, y: x), verbose=0), examples.labels
 
     tries = list(fit_probes(features(train), features(validation)))
     with open(run / "history.csv", "w", newline="") as file:
         history = csv.DictWriter(file, ["strength", *tries[0][2]])
         history.writeheader()
         history.writerows({"strength": strength, **scores} for strength, _, scores in tries)
-    best = max(range(len(tries)), key=lambda number: tries[number][2]["val_accuracy"])
-    strength, head, _ = tries[best]
+    strength, head, _ = min(tries, key=lambda t: (-t[2]["val_accuracy"], t[2]["val_loss"]))
     model.get_layer("head").set_weights(head)
     model.description = f"{_description(recipe)}, the head alone, with a penalty of {strength:g}"
     with replacing(run / "model.keras") as path:
         model.save(path)
-    return best + 1
 
 
 def _summary(model, recipe, splits, run):
