@@ -75,13 +75,21 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("optimizer=adam", "one of adamw, lamb, lion, muon, sgd"),
         ("tune=last-0-blocks", "full, head, lora-8 or last-2-blocks"),
         ("smaller_first=(0.5,0.6),(0.8,0.5)", "below 1 in all"),
-        ("augment_images=flip", "no such augmentation: 'flip'"),
+        (
+            "augment_images=flip_images",
+            "no such augmentation: 'flip_images'; did you mean flip_image",
+        ),
         ("layer_decay=0", "layer_decay must be in (0, 1]"),
     ],
 )
 def test_wrong_overrides_are_refused_by_name(override, message):
     with pytest.raises(InputError, match=re.escape(message)):
         load_recipe("fashion_mini", [override])
+
+
+def test_lora_and_growing_images_do_not_go_together():
+    with pytest.raises(InputError, match="without LoRA where smaller_first is given"):
+        load_recipe("fashion_mini", ["tune=lora-4", "smaller_first=0.5,0.4"])
 
 
 def test_unknown_recipes_are_refused_with_the_nearest():

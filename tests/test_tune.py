@@ -13,7 +13,7 @@ from tiny import tiny_model
 from training.fit import fit
 from training.recipe import Recipe
 from training.trainer import build_trainer, carry_over, phases, run_length
-from training.tune import fit_probes, restrict
+from training.tune import fit_head, fit_probes, restrict
 from vit_keras import InputError, build_vit, load_model
 from vit_keras.positions import resize_positions
 
@@ -106,6 +106,26 @@ def test_a_probe_is_a_run_like_any_other(recipe, run_folder, tmp_path):
     report = (tmp_path / "run" / "report.md").read_text()
     assert probed.description in report
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["model"] in report
+
+
+@pytest.mark.slow
+def test_a_head_that_comes_first_starts_as_its_probe(recipe, run_folder, tmp_path):
+    start = dataclasses.replace(recipe, weights=str(run_folder / "model.keras"), epochs=1)
+    fit(dataclasses.replace(start, tune="head"), tmp_path / "probe")
+    hardly = {"learning_rate": 1e-9, "weight_decay": 0.0, "head_first": True}
+
+    fit(dataclasses.replace(start, **hardly), tmp_path / "run")
+
+    heads = [load_model(tmp_path / run / "model.keras").layers[-1] for run in ("probe", "run")]
+    for probed, tuned in zip(*(head.get_weights() for head in heads), strict=True):
+        np.testing.assert_allclose(tuned, probed, atol=1e-6)
+
+
+def test_heads_of_distilled_models_are_not_probed(recipe):
+    model = build_vit("deit_ti16_distilled", image_size=16, depth=1, num_classes=2)
+
+    with pytest.raises(InputError, match="a distilled model has two heads"):
+        fit_head(model, recipe, None, None)
 
 
 def test_a_run_may_be_as_long_as_so_many_steps():

@@ -22,7 +22,7 @@ from training.trainer import (
     phases,
     run_length,
 )
-from training.tune import features_model, fit_probes, restrict
+from training.tune import fit_head, restrict
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import load_model
@@ -66,6 +66,8 @@ def fit(recipe, out, callbacks=()):
     keras.utils.set_random_seed(recipe.seed)
     model = new_model(recipe, pretrained, config, preprocessing, train.class_names)
     print(_summary(model, recipe, splits, run), flush=True)
+    if recipe.head_first and recipe.tune != "head":
+        fit_head(model, recipe, train, validation)
     train_model = _probe if recipe.tune == "head" else _train
     train_model(model, recipe, train, validation, run, callbacks)
 
@@ -142,19 +144,11 @@ def _description(recipe):
 
 def _probe(model, recipe, train, validation, run, callbacks):
     """Fits the head alone on features computed once, and saves the best of several penalties."""
-    encoder = features_model(model)
-
-    def features(examples):
-        batches = evaluation_batches(examples, model.preprocessing, recipe.batch_size)
-        return encoder.predict(batches.map(lambda x, y: x), verbose=0), examples.labels
-
-    tries = list(fit_probes(features(train), features(validation)))
+    tries, strength = fit_head(model, recipe, train, validation)
     with open(run / "history.csv", "w", newline="") as file:
         history = csv.DictWriter(file, ["strength", *tries[0][2]])
         history.writeheader()
         history.writerows({"strength": strength, **scores} for strength, _, scores in tries)
-    strength, head, _ = min(tries, key=lambda t: (-t[2]["val_accuracy"], t[2]["val_loss"]))
-    model.get_layer("head").set_weights(head)
     model.description = f"{_description(recipe)}, the head alone, with a penalty of {strength:g}"
     with replacing(run / "model.keras") as path:
         model.save(path)

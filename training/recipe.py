@@ -41,6 +41,8 @@ class Recipe:
         tune: what of the model is trained: "full"; "last-N-blocks", those and all behind them;
             "lora-R", additions of rank R to the matrices of all blocks, and the head; "head", by
             logistic regression on features that are computed once.
+        head_first: whether the head starts as "head" would train it (arXiv:2202.10054): a new one
+            sends noise into the layers below it.
         variant, image_size, channels: as in `vit_keras.build_vit`; image_size 0 is that of the
             weights.
         model: further fields of ViTConfig.
@@ -93,6 +95,7 @@ class Recipe:
 
     weights: str = ""
     tune: str = "full"
+    head_first: bool = False
     variant: str = "vit_ti16"
     image_size: int | tuple[int, int] = 224
     channels: int = 3
@@ -153,6 +156,8 @@ class Recipe:
         _check("channels", self.channels, self.channels in (1, 3), "1 (grey) or 3 (RGB)")
         known = bool(re.fullmatch(r"full|head|lora-[1-9]\d*|last-[1-9]\d*-blocks", self.tune))
         _check("tune", self.tune, known, "full, head, lora-8 or last-2-blocks, with any number")
+        alone = self.tune.startswith("lora") and self.smaller_first
+        _check("tune", self.tune, not alone, "without LoRA where smaller_first is given")
         sound = all(len(phase) == 2 and min(phase) > 0 for phase in self.smaller_first)
         sound = sound and sum(share for _, share in self.smaller_first) < 1
         rule = "pairs (fraction of image_size, fraction of the epochs), the latter below 1 in all"

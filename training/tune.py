@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from training.pipeline import evaluation_batches
 from vit_keras.errors import InputError
 
 HEADS = ("head", "head_dist")
@@ -48,17 +49,35 @@ def restrict(model, tune):
                 dense.enable_lora(number)
 
 
-def features_model(model):
-    """The model up to its head: images -> (batch, width)
+def fit_head(model, recipe, train, validation):
+    """Gives the model the head that logistic regression on its features finds.
+
+    Features are computed once, without augmentation. Of several penalties the one is taken that is
+    best on the validation images.
+
+    Args:
+        model: ViT with one head.
+        recipe: Recipe.
+        train, validation: Examples.
+
+    Returns:
+        what `fit_probes` yields, as a list, and the strength taken.
 
     Raises:
         InputError: for a distilled model, which has two heads that read different tokens.
     """
     if model.config.distilled:
-        raise InputError(
-            "a distilled model has two heads; tune='head' trains one. Try last-1-blocks."
-        )
-    return keras.Model(model.input, model.get_layer("head").input)
+        raise InputError("a distilled model has two heads; this is for models with one.")
+    encoder = keras.Model(model.input, model.get_layer("head").input)
+
+    def features(examples):
+        batches = evaluation_batches(examples, model.preprocessing, recipe.batch_size)
+        return encoder.predict(batches.map(lambda x, y: x), verbose=0), examples.labels
+
+    tries = list(fit_probes(features(train), features(validation)))
+    strength, head, _ = min(tries, key=lambda t: (-t[2]["val_accuracy"], t[2]["val_loss"]))
+    model.get_layer("head").set_weights(head)
+    return tries, strength
 
 
 def fit_probes(train, validation):
