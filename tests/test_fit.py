@@ -237,7 +237,7 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
         fit(recipe, tmp_path / "file")
 
 
-@pytest.mark.parametrize("good_epoch", [False, True])
+@pytest.mark.parametrize("good_epoch", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch):
     step, epoch = (7, 2) if good_epoch else (3, 1)  # counted from 1, 4 steps an epoch
 

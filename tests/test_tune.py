@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from tiny import tiny_model
+from tiny import randomise, tiny_model
 
+from training.datasets import find_splits, split_off
 from training.fit import fit
+from training.pipeline import evaluation_batches
 from training.recipe import Recipe
 from training.trainer import build_trainer, carry_over, phases, run_length
 from training.tune import fit_head, fit_probes, restrict
@@ -38,12 +40,14 @@ def train(model, tune, tmp_path):
     return {path.split("/")[0] for path in changed}, changed, loaded
 
 
+@pytest.mark.slow
 def test_last_blocks_are_trained_with_all_behind_them(tmp_path):
     layers, _, _ = train(tiny_model(**OPTIONS), "last-2-blocks", tmp_path)
 
     assert layers == {"block_1", "block_2", "norm", "head"}
 
 
+@pytest.mark.slow
 def test_lora_changes_the_matrices_of_blocks_by_its_rank_and_the_head(tmp_path):
     model = tiny_model(**OPTIONS)
     before = model.get_layer("block_1").mlp.expand.get_weights()[0]
@@ -121,11 +125,19 @@ def test_a_head_that_comes_first_starts_as_its_probe(recipe, run_folder, tmp_pat
         np.testing.assert_allclose(tuned, probed, atol=1e-6)
 
 
-def test_heads_of_distilled_models_are_not_probed(recipe):
-    model = build_vit("deit_ti16_distilled", image_size=16, depth=1, num_classes=2)
+def test_each_head_of_a_distilled_model_is_probed_on_its_own_token(recipe, photographs):
+    model = randomise(
+        build_vit("deit_ti16_distilled", image_size=16, depth=1, width=12, num_classes=2)
+    )
+    train, validation = split_off(find_splits(str(photographs), 3)["train"](), 0.25, 0)
 
-    with pytest.raises(InputError, match="a distilled model has two heads"):
-        fit_head(model, recipe, None, None)
+    fit_head(model, recipe, train, validation)
+
+    for name in ("head", "head_dist"):
+        single = keras.Model(model.input, model.get_layer(name).output)
+        batches = evaluation_batches(train, model.preprocessing, 6).map(lambda x, y: x)
+        right = single.predict(batches, verbose=0).argmax(1) == train.labels
+        assert right.mean() == 1.0  # red against blue
 
 
 def test_a_run_may_be_as_long_as_so_many_steps():
@@ -147,6 +159,7 @@ def test_smaller_images_come_first_in_whole_patches():
     assert phases(Recipe(), config, 10) == [((16, 24), 0, 10)]
 
 
+@pytest.mark.slow
 def test_an_optimizer_goes_on_at_another_size():
     recipe = Recipe(ema=0.9, jit=False)
     old = tiny_model(image_size=(8, 12), num_classes=3)

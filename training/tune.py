@@ -53,31 +53,32 @@ def fit_head(model, recipe, train, validation):
     """Gives the model the head that logistic regression on its features finds.
 
     Features are computed once, without augmentation. Of several penalties the one is taken that is
-    best on the validation images.
+    best on the validation images. Each head of a distilled model is found by itself.
 
     Args:
-        model: ViT with one head.
+        model: ViT.
         recipe: Recipe.
         train, validation: Examples.
 
     Returns:
-        what `fit_probes` yields, as a list, and the strength taken.
-
-    Raises:
-        InputError: for a distilled model, which has two heads that read different tokens.
+        what `fit_probes` yields, as a list, and the strength taken; for the last head.
     """
-    if model.config.distilled:
-        raise InputError("a distilled model has two heads; this is for models with one.")
-    encoder = keras.Model(model.input, model.get_layer("head").input)
-
-    def features(examples):
-        batches = evaluation_batches(examples, model.preprocessing, recipe.batch_size)
-        return encoder.predict(batches.map(lambda x, y: x), verbose=0), examples.labels
-
-    tries = list(fit_probes(features(train), features(validation)))
-    strength, head, _ = min(tries, key=lambda t: (-t[2]["val_accuracy"], t[2]["val_loss"]))
-    model.get_layer("head").set_weights(head)
+    for name in HEADS[: 1 + model.config.distilled]:
+        head = model.get_layer(name)
+        encoder = keras.Model(model.input, head.input)
+        found = [
+            _features(encoder, examples, model.preprocessing, recipe.batch_size)
+            for examples in (train, validation)
+        ]
+        tries = list(fit_probes(*found))
+        strength, weights, _ = min(tries, key=lambda t: (-t[2]["val_accuracy"], t[2]["val_loss"]))
+        head.set_weights(weights)
     return tries, strength
+
+
+def _features(encoder, examples, preprocessing, batch_size):
+    batches = evaluation_batches(examples, preprocessing, batch_size)
+    return encoder.predict(batches.map(lambda images, labels: images), verbose=0), examples.labels
 
 
 def fit_probes(train, validation):

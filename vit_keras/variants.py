@@ -122,13 +122,14 @@ VARIANTS = {
     "cct_7_3x1": _vit(2, 256, 7, 4, 512, image_size=32, **_CCT),
     "cct_14_7x2": _vit(16, 384, 14, 6, 1152, **{**_CCT, "stem_kernel": 7}),
     # This project's, for images of 28-64 px: Ti with small patches; mini, half as deep; nano, whose
-    # many short heads and two blocks won on 6,000 images of Fashion-MNIST.
+    # many short heads and two blocks won on 6,000 images of Fashion-MNIST; CCT-2/3x2 narrowed.
     "vit_ti2": _vit(2, *_SIZES["ti"], image_size=32),
     "vit_ti4": _vit(4, *_SIZES["ti"], image_size=32),
     "vit_ti7": _vit(7, *_SIZES["ti"], image_size=28),
     "vit_mini4": _vit(4, 192, 6, 3, 768, image_size=32),
     "vit_mini7": _vit(7, 192, 6, 3, 768, image_size=28),
     "vit_mini8": _vit(8, 192, 6, 3, 768, image_size=64),
+    "cct_mini_3x2": _vit(4, 96, 2, 3, 192, image_size=32, stem_width=32, **_CCT),
     "vit_nano7": _vit(7, 128, 2, 16, 256, image_size=28),
 }
 

@@ -2,8 +2,10 @@
 
 python -m training fit cifar10 --data FOLDER     or tfds:cifar10, which is the default
 
-A CCT-3/3x2 (arXiv:2104.05704) of three quarters of its width; three quarters of the size for the
-first passes.
+CCT (arXiv:2104.05704), narrowed; three quarters of the image's size for the first passes.
+
+Measured on 2026-11-22 on one core of an AMD EPYC with `--set epochs=6`: 77.0 % of the test images of
+CIFAR-10 (JPEG), seed 0, after 1,060 CPU seconds. The 16 epochs were not run yet.
 """
 
 from functools import partial
@@ -14,9 +16,9 @@ from training.recipe import Recipe
 RECIPE = Recipe(
     data="tfds:cifar10",
     validation_fraction=0.05,
-    variant="cct_2_3x2",
+    variant="cct_mini_3x2",
     image_size=32,  # pixels
-    model={"depth": 3, "width": 96, "heads": 3, "mlp_width": 192, "stem_width": 32},
+    model={"depth": 3},
     mean=(0.491, 0.482, 0.447),  # of the training images
     std=(0.247, 0.243, 0.262),
     train_crop=partial(resized_crop_of_border, pixels=4),

@@ -2,8 +2,12 @@
 
 python -m training fit fashion_mnist --data tfds:fashion_mnist
 
-A CCT-2/3x2 (arXiv:2104.05704) of three quarters of its width: convolutions learn from few passes.
-Muon made five passes worth nine of AdamW. TensorFlow's convolutions are faster than XLA's on CPUs.
+CCT (arXiv:2104.05704), narrowed: convolutions learn from few passes over the images. On 3,000
+validation images five passes with Muon ended at 91.7 %, with AdamW at 90.5 % (one seed each). TensorFlow's convolutions are faster
+than XLA's on CPUs.
+
+Measured on 2026-11-22 on one core of an AMD EPYC: 91.8 % of the 10,000 test images, seed 0, after
+784 CPU seconds.
 """
 
 from training.augment import flip
@@ -12,10 +16,9 @@ from training.recipe import Recipe
 RECIPE = Recipe(
     data="fashion_mnist",
     validation_fraction=0.05,
-    variant="cct_2_3x2",
+    variant="cct_mini_3x2",
     image_size=28,  # pixels
     channels=1,
-    model={"width": 96, "heads": 3, "mlp_width": 192, "stem_width": 32},
     mean=(0.286,),  # of the training images
     std=(0.353,),
     augment=(flip,),

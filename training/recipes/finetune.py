@@ -1,8 +1,11 @@
 """Pre-trained weights, fine-tuned on a folder of photographs, one folder a class.
 
-python -m training fit finetune --weights FILE --data FOLDER     measured: not run on published
-weights with a public data set yet. All layers have the same learning rate: a few hundred images
-need more epochs, or --set learning_rate.
+python -m training fit finetune --weights FILE --data FOLDER
+
+The head starts as linear_probe.py's, then all layers follow at small rates (arXiv:2202.10054).
+Measured on 2026-11-22 with a real DINOv2-S/14 (benchmarks/dinov2_check.py says which) and 900
+images of CIFAR-10 (JPEG) at `--set image_size=70 --set epochs=4`: 65.0 % of 500 test images. The
+linear probe has 59.8 %; a new head and a rate of 1e-4 for all layers had 15 % after 10 epochs.
 """
 
 from functools import partial
@@ -13,12 +16,14 @@ from training.recipe import Recipe
 RECIPE = Recipe(
     data="",  # named on the command line
     weights="",  # named on the command line
+    head_first=True,
     image_size=0,  # that of the weights
     train_crop=partial(random_resized_crop, area=(0.35, 1.0)),
     augment=(flip,),
     epochs=10,
     warmup_epochs=1,
     batch_size=64,
-    learning_rate=1e-4,
+    learning_rate=3e-5,
+    layer_decay=0.75,
     label_smoothing=0.1,
 )
