@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -229,6 +230,21 @@ def tfds_folder(photographs, tmp_path_factory):
 
     Photographs(data_dir=root / "data").download_and_prepare()
     return root / "data"
+
+
+def test_tfds_data_sets_that_do_not_fit_are_read_from_files(tfds_folder, monkeypatch, capsys):
+    splits = {"train": "train[:75%]"}
+    held = load_dataset("tfds:photographs", 3, splits, str(tfds_folder))["train"]
+    full = SimpleNamespace(available=10)  # bytes
+    monkeypatch.setattr("psutil.virtual_memory", lambda: full)
+
+    for turn in range(2):  # the second reads what the first wrote
+        unpacked = load_dataset("tfds:photographs", 3, splits, str(tfds_folder))["train"]
+        assert ("Unpacking images into" in capsys.readouterr().out) == (turn == 0)
+        assert unpacked.labels.tolist() == held.labels.tolist()
+        assert unpacked.class_names == held.class_names
+        for index in range(len(held)):
+            np.testing.assert_array_equal(unpacked.read(index), held.read(index))
 
 
 def test_tfds_data_set_with_slicing(tfds_folder):

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import os
 import pathlib
+import urllib.parse
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from vit_keras.decoding import SUFFIXES, decode_image
 from vit_keras.errors import InputError, did_you_mean
+from vit_keras.files import replacing
 
 FASHION_MINI = pathlib.Path(__file__).parent / "data" / "fashion_mini.npz"
 FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")  # Debian's package
@@ -211,27 +213,44 @@ def _tfds_splits(name, channels, splits, data_dir):
 
 
 def _tfds_split(builder, split, channels):
-    """All image files of a split, still encoded, in memory."""
+    """The images of a split, still encoded: in memory, or in files where they do not fit."""
     import tensorflow_datasets as tfds
 
     try:
         dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
     except (ValueError, KeyError) as error:
         raise InputError(f"TFDS has no split {split!r}: {_first_line(error)}") from error
-    free = psutil.virtual_memory().available
-    if builder.info.dataset_size > free:
-        raise InputError(
-            f"{builder.info.name} takes {builder.info.dataset_size / 2**30:.0f} GiB, and "
-            f"{free / 2**30:.0f} GiB of memory are free. Write its images to a folder of classes, "
-            f"from which they are read as they are needed."
-        )
+    names = tuple(builder.info.features["label"].names)
+    if builder.info.dataset_size > psutil.virtual_memory().available / 2:
+        folder = pathlib.Path(builder.data_path, f"images-{urllib.parse.quote(split, safe='')}")
+        return _unpacked(dataset, folder, names, channels)
     examples = [(e["image"], e["label"]) for e in dataset.as_numpy_iterator()]
     encoded = tf.constant([image for image, _ in examples], tf.string)
     return Examples(
         np.array([label for _, label in examples], "int64"),
-        tuple(builder.info.features["label"].names),
+        names,
         tuple(f"{split}/{index}" for index in range(len(examples))),
         lambda index: decode_image(encoded[index], channels),
+    )
+
+
+def _unpacked(dataset, folder, class_names, channels):
+    """A TFDS split as a file for each image, LABEL/NUMBER, written once: read as they are needed"""
+    if not folder.exists():
+        print(f"Unpacking images into {folder}, once ...", flush=True)
+        with replacing(folder) as temporary:
+            for label in range(len(class_names)):
+                (temporary / str(label)).mkdir(parents=True)
+            for number, example in enumerate(dataset.as_numpy_iterator()):
+                file = temporary / str(example["label"]) / str(number)
+                file.write_bytes(example["image"])
+    files = sorted(folder.glob("*/*"), key=lambda file: int(file.name))
+    paths = tf.constant(list(map(str, files)))
+    return Examples(
+        np.array([int(file.parent.name) for file in files], "int64"),
+        class_names,
+        tuple(map(str, files)),
+        lambda index: decode_image(tf.io.read_file(paths[index]), channels),
     )
 
 
