@@ -93,7 +93,7 @@ def tensorflow_tasks():
     import tensorflow as tf
 
     from training import augment, augment_images
-    from training.datasets import Examples
+    from training.examples import Examples
     from training.pipeline import training_batches
     from training.recipe import Recipe
     from vit_keras.decoding import decode_image

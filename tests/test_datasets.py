@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.datasets import FASHION_CLASSES, Examples, find_splits, read_idx, split_off
+from training.datasets import FASHION_CLASSES, find_splits, read_idx
+from training.examples import Examples, split_off
 from vit_keras import InputError
 
 

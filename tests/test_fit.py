@@ -23,8 +23,9 @@ from tiny import TINY, photograph
 import vit_keras
 from training.__main__ import main
 from training.augment_images import fold_in
-from training.datasets import find_splits, split_off
+from training.datasets import find_splits
 from training.evaluate import evaluate, predict_probabilities
+from training.examples import split_off
 from training.fit import fit
 from training.optimizer import AdamW
 from training.pipeline import evaluation_batches

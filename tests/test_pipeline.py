@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from training import augment, augment_images
-from training.datasets import Examples, find_splits
+from training.datasets import find_splits
+from training.examples import Examples
 from training.pipeline import (
     balanced_weights,
     evaluation_batches,

@@ -10,7 +10,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from tiny import randomise, tiny_model
 
-from training.datasets import find_splits, split_off
+from training.datasets import find_splits
+from training.examples import split_off
 from training.fit import fit
 from training.pipeline import evaluation_batches
 from training.recipe import Recipe

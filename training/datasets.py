@@ -1,20 +1,17 @@
 """Dataset name or folder -> labelled images that can be read in any order, split in three."""
 
-import dataclasses
 import gzip
 import os
 import pathlib
-import urllib.parse
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import psutil
 import tensorflow as tf
 
+from training.examples import Examples
+from training.tfds_sets import tfds_splits
 from vit_keras.decoding import SUFFIXES, decode_image
 from vit_keras.errors import InputError, did_you_mean
-from vit_keras.files import replacing
 
 FASHION_MINI = pathlib.Path(__file__).parent / "data" / "fashion_mini.npz"
 FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")  # Debian's package
@@ -35,62 +32,6 @@ SPLIT_FOLDERS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """Labelled images that can be read in any order.
-
-    Attributes:
-        labels: int64 (count,), indices into class_names.
-        class_names: of every class, in the order of the labels.
-        names: of every image, for reports: a path, or a split and index.
-        read: int64 scalar tensor, an index -> uint8 (height, width, channels); TensorFlow
-            operations alone, so that it runs in parallel inside tf.data.
-        pixels: uint8 (count, height, width, channels) where all images have one shape and are in
-            memory, else None.
-    """
-
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    names: tuple[str, ...]
-    read: Callable[[tf.Tensor], tf.Tensor]
-    pixels: np.ndarray | None = None
-
-    def __len__(self):
-        return len(self.labels)
-
-    def subset(self, indices):
-        """Only the examples at these indices, in this order."""
-        chosen = tf.constant(indices, tf.int64)
-        return dataclasses.replace(
-            self,
-            labels=self.labels[indices],
-            names=tuple(self.names[i] for i in indices),
-            read=lambda index: self.read(chosen[index]),
-            pixels=None if self.pixels is None else self.pixels[indices],
-        )
-
-    def with_classes(self, class_names):
-        """The same examples with labels that are indices into other class names.
-
-        Raises:
-            InputError: for a class that is not among them.
-        """
-        for name in self.class_names:
-            if name not in class_names:
-                raise InputError(
-                    f"the model knows no class {name!r}{did_you_mean(name, class_names)}"
-                )
-        index = np.array([class_names.index(name) for name in self.class_names], "int64")
-        return dataclasses.replace(self, labels=index[self.labels], class_names=tuple(class_names))
-
-    @classmethod
-    def from_pixels(cls, pixels, labels, class_names, names):
-        """From uint8 images (count, height, width, channels) in memory."""
-        tensor = tf.constant(pixels)
-        return cls(np.asarray(labels, "int64"), tuple(class_names), tuple(names),
-                   lambda index: tensor[index], pixels)  # fmt: skip
 
 
 def find_splits(data, channels, splits=None, data_dir=""):
@@ -120,30 +61,8 @@ def find_splits(data, channels, splits=None, data_dir=""):
             for split, prefix in (("train", "train"), ("test", "t10k"))
         }
     if data.startswith("tfds:"):
-        return _tfds_splits(data.removeprefix("tfds:"), channels, splits or {}, data_dir or None)
+        return tfds_splits(data.removeprefix("tfds:"), channels, splits or {}, data_dir or None)
     return _folder_splits(pathlib.Path(data), channels)
-
-
-def split_off(examples, fraction, seed):
-    """Divides examples in two, class by class: (the rest, `fraction` of them, at least one each).
-
-    Raises:
-        InputError: where a class has a single image.
-    """
-    random = np.random.default_rng(seed)
-    chosen = []
-    for label, name in enumerate(examples.class_names):
-        members = np.flatnonzero(examples.labels == label)
-        if len(members) < 2:
-            raise InputError(
-                f"class {name!r} has {len(members)} image(s); training and validation need one "
-                f"each. Add images, or remove the class."
-            )
-        count = max(1, round(fraction * len(members)))
-        chosen.append(random.permutation(members)[:count])
-    split = np.sort(np.concatenate(chosen))
-    rest = np.setdiff1d(np.arange(len(examples)), split)
-    return examples.subset(rest), examples.subset(split)
 
 
 def read_idx(file):
@@ -182,76 +101,6 @@ def _fashion(images, labels, split, channels):
     pixels = np.repeat(images[..., np.newaxis], channels, axis=-1)
     names = [f"{split}/{index}" for index in range(len(labels))]
     return Examples.from_pixels(pixels, labels, FASHION_CLASSES, names)
-
-
-def _tfds_splits(name, channels, splits, data_dir):
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare()
-    except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"TFDS knows no dataset {name!r}: {_first_line(error)}") from error
-    except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
-        raise InputError(f"TFDS cannot prepare {name!r}: {_first_line(error)}") from error
-    features = dict(builder.info.features)
-    classes = features.get("label")
-    if "image" not in features or not isinstance(classes, tfds.features.ClassLabel):
-        raise InputError(
-            f"tfds:{name} is not for classification: its features are {', '.join(features)}; "
-            f"an 'image' and a 'label' out of named classes are needed."
-        )
-    spelled = {
-        split: splits.get(split) or (split if split in builder.info.splits else None)
-        for split in SPLIT_FOLDERS
-    }
-    return {
-        split: partial(_tfds_split, builder, spelling, channels)
-        for split, spelling in spelled.items()
-        if spelling
-    }
-
-
-def _tfds_split(builder, split, channels):
-    """The images of a split, still encoded: in memory, or in files where they do not fit."""
-    import tensorflow_datasets as tfds
-
-    try:
-        dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-    except (ValueError, KeyError) as error:
-        raise InputError(f"TFDS has no split {split!r}: {_first_line(error)}") from error
-    names = tuple(builder.info.features["label"].names)
-    if builder.info.dataset_size > psutil.virtual_memory().available / 2:
-        folder = pathlib.Path(builder.data_path, f"images-{urllib.parse.quote(split, safe='')}")
-        return _unpacked(dataset, folder, names, channels)
-    examples = [(e["image"], e["label"]) for e in dataset.as_numpy_iterator()]
-    encoded = tf.constant([image for image, _ in examples], tf.string)
-    return Examples(
-        np.array([label for _, label in examples], "int64"),
-        names,
-        tuple(f"{split}/{index}" for index in range(len(examples))),
-        lambda index: decode_image(encoded[index], channels),
-    )
-
-
-def _unpacked(dataset, folder, class_names, channels):
-    """A TFDS split as a file for each image, LABEL/NUMBER, written once: read as they are needed"""
-    if not folder.exists():
-        print(f"Unpacking images into {folder}, once ...", flush=True)
-        with replacing(folder) as temporary:
-            for label in range(len(class_names)):
-                (temporary / str(label)).mkdir(parents=True)
-            for number, example in enumerate(dataset.as_numpy_iterator()):
-                file = temporary / str(example["label"]) / str(number)
-                file.write_bytes(example["image"])
-    files = sorted(folder.glob("*/*"), key=lambda file: int(file.name))
-    paths = tf.constant(list(map(str, files)))
-    return Examples(
-        np.array([int(file.parent.name) for file in files], "int64"),
-        class_names,
-        tuple(map(str, files)),
-        lambda index: decode_image(tf.io.read_file(paths[index]), channels),
-    )
 
 
 def _folder_splits(folder, channels):
@@ -319,7 +168,3 @@ def _folder_split(folder, class_names, channels):
         tuple(os.fsencode(file).decode(errors="replace") for file in files),
         lambda index: decode_image(tf.io.read_file(paths[index]), channels),
     )
-
-
-def _first_line(error):
-    return str(error).strip().split("\n")[0]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.augment_images import fold_in
-from training.datasets import Examples
+from training.examples import Examples
 from vit_keras.decoding import why_undecodable
 from vit_keras.errors import InputError
 

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from training.datasets import find_splits, split_off
+from training.datasets import find_splits
+from training.examples import split_off
 from training.pipeline import read_all
 from training.recipe import Recipe
 from training.trainer import dtype_policy
