@@ -1,4 +1,4 @@
-"""Anything that can be read by number -> Examples: labelled images in any order, and parts of them."""
+"""Images that can be read by number, with labels -> Examples, and parts of them."""
 
 import dataclasses
 from collections.abc import Callable
