@@ -10,8 +10,9 @@ train on the same images, validate on the same images now and then, and are give
 Test images are looked at once, at the end of each run.
 
 Time is the process's CPU time, from the first finished step on: 1,200 seconds are ten minutes of
-two busy cores. Tracing and compiling are not counted, nor is what other programs do. With --out
-every run is written to a file of its own, finished ones are not run again, and a picture is drawn.
+two busy cores. Tracing and compiling the first step are not counted, nor what other programs do.
+With --out every run is written to a file of its own, finished ones are not run again, and a picture
+is drawn.
 """
 
 import argparse

@@ -88,7 +88,7 @@ def measure(tasks, images):
 
 
 def tensorflow_tasks():
-    """Ours and Keras's, each as a tf.data pipeline of maps, with batches of 128 where mixed"""
+    """Ours and Keras's, each as a tf.data pipeline of maps, in batches of BATCH"""
     import keras
     import tensorflow as tf
 
@@ -146,7 +146,12 @@ def timm_tasks():
     import timm.data
 
     content = jpeg()
-    options = {"input_size": (3, *SIZE), "is_training": True, "color_jitter": None}
+    options = {
+        "input_size": (3, *SIZE),
+        "is_training": True,
+        "color_jitter": None,
+        "scale": (0.2, 1),
+    }
     plain = timm.data.create_transform(**options, interpolation="bilinear")
     # Its own probability of each operation is 0.5: here every one is carried out, as in ours.
     strong = timm.data.create_transform(

@@ -87,6 +87,11 @@ def test_wrong_overrides_are_refused_by_name(override, message):
         load_recipe("fashion_mini", [override])
 
 
+@pytest.mark.parametrize("nothing", ["none", "()"])
+def test_tuples_can_be_emptied(nothing):
+    assert load_recipe("cifar10", [f"smaller_first={nothing}"]).smaller_first == ()
+
+
 def test_lora_and_growing_images_do_not_go_together():
     with pytest.raises(InputError, match="without LoRA where smaller_first is given"):
         load_recipe("fashion_mini", ["tune=lora-4", "smaller_first=0.5,0.4"])

@@ -15,8 +15,8 @@ from training.examples import split_off
 from training.fit import fit
 from training.pipeline import evaluation_batches
 from training.recipe import Recipe
-from training.trainer import build_trainer, carry_over, phases, run_length
-from training.tune import fit_head, fit_probes, restrict
+from training.trainer import EvaluateAverages, at_size, build_trainer, phases, run_length
+from training.tune import _features, fit_head, fit_probes, restrict
 from vit_keras import InputError, build_vit, load_model
 from vit_keras.positions import resize_positions
 
@@ -161,25 +161,101 @@ def test_smaller_images_come_first_in_whole_patches():
 
 
 @pytest.mark.slow
-def test_an_optimizer_goes_on_at_another_size():
-    recipe = Recipe(ema=0.9, jit=False)
-    old = tiny_model(image_size=(8, 12), num_classes=3)
-    before = build_trainer(old, recipe, 2, 1)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_training_goes_on_at_another_size_from_weights_and_from_averages(policy):
+    recipe = Recipe(ema=0.9, jit=False, mixed_precision=policy)
+    options = {"registers": 2, "num_classes": 3}
+    old = tiny_model(image_size=(8, 12), **options)
+    before = build_trainer(old, recipe, 2, 2)
     random = np.random.default_rng(0)
-    before.fit(random.normal(size=(8, 8, 12, 3)), np.eye(3)[[0, 1, 2, 0] * 2], 4, verbose=0)
-    new = build_vit(old.config, image_size=(16, 24))
-    after = build_trainer(new, recipe, 2, 1)
-    after.optimizer.build(after.trainable_variables)
+    images, labels = random.normal(size=(8, 8, 12, 3)), np.eye(3)[[0, 1, 2, 0] * 2]
+    data = {"validation_data": (images, labels), "callbacks": [EvaluateAverages()], "verbose": 0}
+    before.fit(images, labels, 4, **data)
+    weights = [np.asarray(weight) for weight in before.trainable_variables]
 
-    carry_over(before.optimizer, after.optimizer, old.config.grid, new.config.grid)
+    new, after = at_size(old, before, (16, 24), recipe, 2, 2)
 
-    assert int(after.optimizer.iterations) == 2
-    for theirs, ours in zip(before.optimizer.variables, after.optimizer.variables, strict=True):
-        theirs, ours = np.asarray(theirs), np.asarray(ours)
-        if theirs.shape != ours.shape:
-            theirs = resize_positions(theirs[0], (2, 3), (4, 6), "corners")[None]
-        np.testing.assert_array_equal(ours, theirs)
-    assert keras.ops.size(after.optimizer.variables[2]) > 1
+    first, second = (getattr(t.optimizer, "inner_optimizer", t.optimizer) for t in (before, after))
+    assert int(second.iterations) == 2
+    pairs = zip(weights, after.trainable_variables, first.averages, second.averages, strict=True)
+    moved = 0
+    for weight, grown, average, grown_average in pairs:
+        weight, grown, average, grown_average = map(
+            np.asarray, (weight, grown, average, grown_average)
+        )
+        moved += np.abs(weight - average).max() > 0
+        if weight.shape != grown.shape:
+            weight, average = (
+                resize_positions(x[0], (2, 3), (4, 6), new.config.position_resize)[None]
+                for x in (weight, average)
+            )
+        np.testing.assert_allclose(grown, weight, atol=1e-6)
+        np.testing.assert_allclose(grown_average, average, atol=1e-6)
+    assert moved > 20  # the averages are not the weights
+    assert all(np.isfinite(np.asarray(state)).all() for state in second.variables)
+
+
+@pytest.mark.slow
+def test_what_is_validated_are_the_averages_and_training_goes_on_from_the_weights():
+    recipe = Recipe(ema=0.5, jit=False, learning_rate=1e-2, warmup_epochs=0)
+    model = tiny_model(num_classes=3)
+    trainer = build_trainer(model, recipe, 2, 2)
+    random = np.random.default_rng(0)
+    images, labels = random.normal(size=(8, 16, 24, 3)), np.eye(3)[[0, 1, 2, 0] * 2]
+    saved = []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: saved.append((model.get_weights(), logs["val_loss"]))
+    )
+
+    trainer.fit(
+        images, labels, 4, epochs=2, validation_data=(images, labels), shuffle=False, verbose=0,
+        callbacks=[EvaluateAverages(), keep],
+    )  # fmt: skip
+
+    averages = [np.asarray(average) for average in trainer.optimizer.averages]
+    np.testing.assert_array_equal(np.concatenate([w.ravel() for w in saved[1][0]]),
+                                  np.concatenate([a.ravel() for a in averages]))  # fmt: skip
+    raw = model.get_weights()
+    assert max(np.abs(a - w).max() for a, w in zip(averages, raw, strict=True)) > 1e-3
+    model.set_weights(saved[1][0])
+    loss, _ = trainer.evaluate(images, labels, verbose=0)
+    assert loss == pytest.approx(saved[1][1], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_features_of_half_precision_are_float32_in_the_probe(recipe, run_folder, tmp_path):
+    half = {"mixed_precision": "mixed_bfloat16", "tune": "head"}
+    weights = str(run_folder / "model.keras")
+
+    evaluation = fit(dataclasses.replace(recipe, weights=weights, **half), tmp_path / "run")
+
+    assert evaluation["accuracy"] > 0.8
+    model = load_model(tmp_path / "run" / "model.keras")
+    train = find_splits(recipe.data, 3)["train"]()
+    features, _ = _features(
+        keras.Model(model.input, model.layers[-1].input), train, model.preprocessing, 6
+    )
+    assert model.layers[-2].compute_dtype == "bfloat16"
+    assert features.dtype == np.float32
+
+
+def test_rare_classes_count_more_where_that_is_asked_for():
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [180, 20])
+    features = random.normal(size=(200, 3)) + labels[:, None] * 0.7
+    rare = labels == 1
+
+    def recall(weights):
+        tries = list(fit_probes((features, labels), (features, labels), weights))
+        kernel, bias = tries[3][1]
+        return ((features @ kernel + bias).argmax(1) == 1)[rare].mean()
+
+    assert recall(np.array([200 / 360, 5.0])) > recall(None) + 0.3
+
+
+def test_more_steps_to_a_change_than_there_are_is_refused(recipe, tmp_path):
+    with pytest.raises(InputError, match="accumulate=100 needs as many steps .* the run has 12"):
+        fit(dataclasses.replace(recipe, accumulate=100), tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -14,10 +14,11 @@ from training.prepare import load_splits, new_model, only_readable, settings
 from training.record import describe_run, write_samples
 from training.report import write_report
 from training.trainer import (
+    EvaluateAverages,
     SaveBest,
     StopOnNaN,
+    at_size,
     build_trainer,
-    carry_over,
     dtype_policy,
     phases,
     run_length,
@@ -90,18 +91,25 @@ def fit(recipe, out, callbacks=()):
 def _train(model, recipe, train, validation, run, callbacks):
     """Fits the model, and saves it as it was after the best epoch."""
     epochs, steps_per_epoch = run_length(recipe, len(train))
+    if recipe.accumulate > epochs * steps_per_epoch:
+        raise InputError(
+            f"accumulate={recipe.accumulate} needs as many steps to change the weights once; the "
+            f"run has {epochs * steps_per_epoch}."
+        )
     every, trainer = recipe.validate_every, None
     validated = sorted({*range(every, epochs, every), epochs})
-    for size, begin, end in phases(recipe, model.config, epochs):
-        grid, before = model.config.grid, trainer
-        if size != model.config.image_size:
-            with dtype_policy(recipe.mixed_precision):
-                model = from_weights(model, image_size=size, name=model.name)
-        restrict(model, recipe.tune)
-        trainer = build_trainer(model, recipe, steps_per_epoch, epochs)
-        if before:
-            trainer.optimizer.build(trainer.trainable_variables)
-            carry_over(before.optimizer, trainer.optimizer, grid, model.config.grid)
+    spans = phases(recipe, model.config, epochs)
+    if len(spans) <= len(recipe.smaller_first):
+        print(f"Note: {epochs} epoch(s) are too few for all sizes of smaller_first.", flush=True)
+    for size, begin, end in spans:
+        if trainer:
+            model, trainer = at_size(model, trainer, size, recipe, steps_per_epoch, epochs)
+        else:
+            if size != model.config.image_size:
+                with dtype_policy(recipe.mixed_precision):
+                    model = from_weights(model, image_size=size, name=model.name)
+            restrict(model, recipe.tune)
+            trainer = build_trainer(model, recipe, steps_per_epoch, epochs)
         # Of each size its own best: the last is what was asked for.
         save_best = SaveBest(model, run / "model.keras", _description(recipe))
         stop = StopOnNaN(steps_per_epoch)
@@ -119,7 +127,7 @@ def _train(model, recipe, train, validation, run, callbacks):
             validation_freq=sorted({*validated, end}),
             callbacks=[
                 *callbacks,
-                *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if recipe.ema else []),
+                *([EvaluateAverages()] if recipe.ema else []),
                 save_best,
                 stop,
                 keras.callbacks.CSVLogger(run / "history.csv", append=True),

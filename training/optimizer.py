@@ -88,6 +88,14 @@ class _ByVariable(keras.optimizers.Optimizer):
             self.assign_sub(variable, variable * (rate * self.decay))
         super().update_step(gradient, variable, rate)
 
+    @property
+    def averages(self):
+        """The moving averages of the weights, in their order; empty without use_ema."""
+        return getattr(self, "_model_variables_moving_average", [])
+
+    def finalize_variable_values(self, variables):
+        """Leaves the weights as they are, where Keras's put the averages in their place."""
+
     def get_config(self):
         return {**super().get_config(), "decay": self.decay, "rates": self.rates}
 

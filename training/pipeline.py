@@ -76,9 +76,9 @@ def shrink(image, short_side):
 def training_batches(examples, recipe, preprocessing, steps, first=0):
     """The batches of a run from number `first` up to `steps`.
 
-    Each is a pure function of the seed and its number. Every image comes once an epoch, in an
-    order which changes with the epoch; with recipe.balance "sampling" every class comes equally
-    often, and each image of a class as often as the others.
+    Each is a pure function of the seed and its number. Every image comes once (with recipe.repeats
+    several times, one after another) before any comes again, in an order which changes each time;
+    with recipe.balance "sampling" that is so within a class, and classes come equally often.
 
     Returns:
         tf.data.Dataset of (float32 (batch_size, height, width, channels), normalised;

@@ -40,7 +40,8 @@ class Recipe:
             then the one the weights tell, with a new head, and `variant` is not looked at.
         tune: what of the model is trained: "full"; "last-N-blocks", those and all behind them;
             "lora-R", additions of rank R to the matrices of all blocks, and the head; "head", by
-            logistic regression on features that are computed once.
+            logistic regression on features that are computed once, which needs nothing of what
+            is said of augmentation and optimisation below.
         head_first: whether the head starts as "head" would train it (arXiv:2202.10054): a new one
             sends noise into the layers below it.
         variant, image_size, channels: as in `vit_keras.build_vit`; image_size 0 is that of the
@@ -54,12 +55,13 @@ class Recipe:
         augment_images: (image, seed) -> image, applied to each image in turn.
         augment: (images, labels, seed) -> (images, labels), applied to each batch in turn.
         repeats: how many times an image stands in a batch, augmented differently
-            (arXiv:1901.09335); an epoch keeps its length.
+            (arXiv:1901.09335); an epoch keeps its length, and has as many times fewer images.
         smaller_first: (fraction of image_size, fraction of the epochs) in turn: the run starts
-            with images, and a model, that much smaller.
+            with images, and a model, that much smaller. For training from scratch: learned
+            positions are resized each time.
     Optimisation
         epochs, warmup_epochs: passes over the training images; the warm-up rises linearly.
-        steps: batches of the whole run, in place of `epochs`; 0 for none.
+        steps: batches of the whole run, rounded to alike epochs, in place of `epochs`; 0 for none.
         batch_size: images a step.
         accumulate: steps whose gradients make one change of the weights.
         optimizer: "adamw", "lamb", "lion", "muon" or "sgd".
@@ -72,8 +74,8 @@ class Recipe:
         clip_norm: global norm the gradients are clipped to; 0 for no clipping.
         loss: "softmax" cross-entropy, or "sigmoid", the binary one of every class (DeiT III).
         label_smoothing: fraction of the target spread over all classes, in training.
-        ema: momentum of the moving average of the weights which is evaluated and saved; 0 for
-            none.
+        ema: momentum, for each step, of the moving average of the weights which is evaluated and
+            saved; 0 for none.
         validate_every: epochs between two validations.
     Execution
         seed: of everything random in the run.
@@ -231,8 +233,9 @@ def parse_value(key, text, types):
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except (ValueError, SyntaxError):
         value = text
-    if key == "smaller_first" and isinstance(value, tuple) and isinstance(value[0], int | float):
-        value = (value,)
+    if key == "smaller_first":
+        pairs = () if value == "none" else value
+        value = (pairs,) if pairs and not isinstance(pairs[0], tuple) else pairs
     if wanted == tuple[float, ...] and isinstance(value, int | float):
         value = (value,)
     try:

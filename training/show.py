@@ -14,6 +14,7 @@ from training.pipeline import balanced_weights, training_batches
 from training.prepare import load_splits, new_model, only_readable, settings
 from training.report import plain
 from training.trainer import build_trainer
+from training.tune import restrict
 from vit_keras.errors import InputError
 
 SHEET = 40  # images
@@ -63,7 +64,7 @@ def show(recipe, out):
 
 
 def sheet(examples, recipe, preprocessing):
-    """The first images of a run, augmented, with the labels that mixing gave them -> Figure"""
+    """The first images of a run, augmented and mixed in one batch, with their labels -> Figure"""
     plainly = dataclasses.replace(recipe, label_smoothing=0.0, batch_size=SHEET)
     images, labels = next(iter(training_batches(examples, plainly, preprocessing, 1)))[:2]
     images = np.asarray(images) * preprocessing.std + preprocessing.mean
@@ -138,11 +139,14 @@ def _rates(model, recipe, examples):
         next(iterator)
         images += recipe.batch_size
     alone = images / seconds
+    size = "x".join(map(str, model.config.image_size))
+    if recipe.tune == "head":
+        return f"At {size} px the pipeline gives {alone:,.0f} images a second."
     clock = _Clock()
+    restrict(model, recipe.tune)
     trainer = build_trainer(model, recipe, 10**6, 1)
     trainer.fit(batches, steps_per_epoch=10**6, callbacks=[clock], verbose=0, shuffle=False)
     together = clock.steps * recipe.batch_size / clock.seconds
-    size = "x".join(map(str, model.config.image_size))
     waits = together > 0.8 * alone
     verdict = "often; a larger cache_mib or smaller images help" if waits else "seldom"
     return (

@@ -7,8 +7,10 @@ import keras
 import numpy as np
 
 from training.optimizer import build_optimizer
+from training.tune import restrict
 from vit_keras.files import replacing
 from vit_keras.positions import resize_positions
+from vit_keras.weights import from_weights
 
 
 class SaveBest(keras.callbacks.Callback):
@@ -41,11 +43,49 @@ class SaveBest(keras.callbacks.Callback):
                 self.vit.save(path)
 
 
+class EvaluateAverages(keras.callbacks.Callback):
+    """Puts the moving averages in the place of the weights while these are validated and saved.
+
+    Unlike Keras's SwapEMAWeights it gives the weights back when training ends: it may go on at
+    another image size.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.swapped = False
+
+    def swap(self):
+        optimizer = _inner(self.model.optimizer)
+        for weight, average in zip(self.model.trainable_variables, optimizer.averages, strict=True):
+            before = np.asarray(weight)
+            weight.assign(np.asarray(average))
+            average.assign(before)
+        self.swapped = not self.swapped
+
+    def on_test_begin(self, logs=None):
+        self.swap()
+
+    def on_test_end(self, logs=None):
+        self.swap()
+
+    def on_epoch_end(self, epoch, logs=None):  # the callbacks behind this one save
+        self.swap()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.swapped:
+            self.swap()
+
+    def on_train_end(self, logs=None):
+        if self.swapped:
+            self.swap()
+
+
 class StopOnNaN(keras.callbacks.Callback):
     """Ends the run where its loss is no longer a number, and keeps the step and the rate.
 
     Attributes:
-        found: "step 120 (learning rate 0.001)", or "".
+        found: "step 120 of epoch 2 (learning rate 0.001)", counted from 1 and from the run's first
+            step; "" while there is none.
     """
 
     def __init__(self, steps_per_epoch):
@@ -59,8 +99,12 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not (self.found or np.isfinite((logs or {}).get("loss", 0.0))):
             step = self.epoch * self.steps_per_epoch + batch + 1
-            rate = float(self.model.optimizer.learning_rate)
-            self.found = f"step {step} of epoch {self.epoch + 1} (learning rate {rate:.3g})"
+            optimizer = _inner(self.model.optimizer)
+            optimizer.iterations.assign(step - 1)  # the next step's rate would be read otherwise
+            rate = float(optimizer.learning_rate)
+            group = self.model.steps_per_execution
+            where = f"step {step}" if group == 1 else f"one of the {group} steps up to {step}"
+            self.found = f"{where} of epoch {self.epoch + 1} (learning rate {rate:.3g})"
             self.model.stop_training = True
 
 
@@ -105,13 +149,43 @@ def phases(recipe, config, epochs):
     return [span for span in spans if span[1] < span[2]]
 
 
-def carry_over(before, after, old_grid, new_grid):
-    """Gives an optimizer the state of another one for the same model at another image size."""
-    for old, new in zip(before.variables, after.variables, strict=True):
+def at_size(model, trainer, size, recipe, steps_per_epoch, epochs):
+    """The model at another image size, and a trainer that goes on where the one given stopped.
+
+    Positions are resized by the model's own rule, their averages too; what the optimizer keeps of
+    their gradients bilinearly, so that squares stay above 0.
+    """
+    grown = _resized(model, size, recipe)
+    restrict(grown, recipe.tune)
+    after = build_trainer(grown, recipe, steps_per_epoch, epochs)
+    after.optimizer.build(after.trainable_variables)
+    for old, new in zip(trainer.optimizer.variables, after.optimizer.variables, strict=True):
         value = np.asarray(old)
-        if value.shape != new.shape:  # of a table of positions; bilinear: squares stay above 0
-            value = resize_positions(value[0], old_grid, new_grid, "corners")[np.newaxis]
+        if value.shape != new.shape:  # of a table of positions
+            grids = model.config.grid, grown.config.grid
+            value = resize_positions(value[0], *grids, "corners")[np.newaxis]
         new.assign(value)
+    if recipe.ema:
+        swap = EvaluateAverages()
+        swap.set_model(trainer)
+        swap.swap()
+        averaged = _resized(model, size, recipe)
+        swap.swap()
+        restrict(averaged, recipe.tune)
+        averages = _inner(after.optimizer).averages
+        for average, weight in zip(averages, averaged.trainable_variables, strict=True):
+            average.assign(weight)
+    return grown, after
+
+
+def _resized(model, size, recipe):
+    with dtype_policy(recipe.mixed_precision):
+        return from_weights(model, image_size=size, name=model.name)
+
+
+def _inner(optimizer):
+    """The optimizer inside of a LossScaleOptimizer, or the optimizer itself"""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from training.pipeline import evaluation_batches
+from training.pipeline import balanced_weights, evaluation_batches
 from vit_keras.errors import InputError
 
 HEADS = ("head", "head_dist")
@@ -66,22 +66,24 @@ def fit_head(model, recipe, train, validation):
     for name in HEADS[: 1 + model.config.distilled]:
         head = model.get_layer(name)
         encoder = keras.Model(model.input, head.input)
-        found = [
+        features, validated = (
             _features(encoder, examples, model.preprocessing, recipe.batch_size)
             for examples in (train, validation)
-        ]
-        tries = list(fit_probes(*found))
-        strength, weights, _ = min(tries, key=lambda t: (-t[2]["val_accuracy"], t[2]["val_loss"]))
-        head.set_weights(weights)
+        )
+        balance = balanced_weights(train) if recipe.balance != "none" else None
+        tries = list(fit_probes(features, validated, balance))
+        strength, best, _ = min(tries, key=lambda t: (-t[2]["val_accuracy"], t[2]["val_loss"]))
+        head.set_weights(best)
     return tries, strength
 
 
 def _features(encoder, examples, preprocessing, batch_size):
     batches = evaluation_batches(examples, preprocessing, batch_size)
-    return encoder.predict(batches.map(lambda images, labels: images), verbose=0), examples.labels
+    features = encoder.predict(batches.map(lambda images, labels: images), verbose=0)
+    return features.astype("float32"), examples.labels
 
 
-def fit_probes(train, validation):
+def fit_probes(train, validation, class_weights=None):
     """Logistic regressions on features, by L-BFGS, of every strength of the penalty in turn.
 
     The protocol of CLIP (arXiv:2103.00020, appendix A.3): nothing but the strength is searched.
@@ -89,6 +91,7 @@ def fit_probes(train, validation):
 
     Args:
         train, validation: (features (count, width), labels (count,)).
+        class_weights: (classes,), how much an image of each class counts; None for all alike.
 
     Yields:
         strength, (kernel (width, classes), bias (classes,)), and {"accuracy", "loss",
@@ -96,12 +99,13 @@ def fit_probes(train, validation):
     """
     features, labels = train
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
+    sample_weight = None if class_weights is None else class_weights[labels]
     probe = LogisticRegression(max_iter=1000, warm_start=True)
     for strength in STRENGTHS:
         probe.set_params(C=1 / (strength * len(labels)))
         with warnings.catch_warnings():  # to stop before the minimum is one more penalty
             warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit((features - mean) / deviation, labels)
+            probe.fit((features - mean) / deviation, labels, sample_weight)
         kernel, bias = _multinomial(probe)
         kernel = kernel / deviation[:, np.newaxis]
         bias = bias - mean @ kernel

@@ -2,7 +2,8 @@
 
 python -m training fit deit3_s16 --data IMAGENET     a folder with train/CLASS/ and val/CLASS/
 
-Numbers of the repository's README_revenge.md; LAMB's decay is outside of its trust ratio here.
+Numbers of the repository's README_revenge.md; here LAMB's decay is outside of its trust ratio, and
+stochastic depth grows from block to block, where theirs is the same in all.
 Reported: 81.4 %. Measured: not run.
 """
 

@@ -20,7 +20,7 @@ RECIPE = Recipe(
     train_crop=partial(random_resized_crop, area=(0.05, 1.0)),
     augment=(flip,),
     steps=8 * 500,  # each eighth changes the weights
-    warmup_epochs=0.52,  # 50 changes
+    warmup_epochs=0.5,  # 50 changes
     batch_size=64,
     accumulate=8,
     optimizer="sgd",
