@@ -4,6 +4,7 @@ import re
 from setuptools import find_packages, setup
 
 APP = [
+    "keras>=3.15,<4",  # Muon of 3.12 does not run on TensorFlow
     "tensorflow>=2.20,<2.22",
     "tensorflow-datasets>=4.9.9,<5",
     "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it and does not say so

@@ -238,7 +238,8 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
         fit(recipe, tmp_path / "file")
 
 
-@pytest.mark.parametrize("good_epoch", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("good_epoch", [False, True])
 def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch):
     step, epoch = (7, 2) if good_epoch else (3, 1)  # counted from 1, 4 steps an epoch
 
@@ -394,6 +395,7 @@ def test_interrupted_runs_keep_the_best_model(tmp_path):
     assert load_model(model).class_names[0] == "T-shirt/top"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without permission")
 def test_no_write_permission_is_one_line(tmp_path):
     tmp_path.chmod(0o755)

@@ -23,6 +23,7 @@ def uneven(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_command_writes_sheet_balance_unreadable_files_and_rates(uneven, tmp_path, capsys):
     out = tmp_path / "out"
     tiny = ("width=16", "depth=1", "heads=2", "mlp_width=16")

@@ -19,15 +19,14 @@ from training.trainer import (
     StopOnNaN,
     at_size,
     build_trainer,
-    dtype_policy,
     phases,
+    resized,
     run_length,
 )
 from training.tune import fit_head, restrict
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import load_model
-from vit_keras.weights import from_weights
 
 
 def fit(recipe, out, callbacks=()):
@@ -105,9 +104,7 @@ def _train(model, recipe, train, validation, run, callbacks):
         if trainer:
             model, trainer = at_size(model, trainer, size, recipe, steps_per_epoch, epochs)
         else:
-            if size != model.config.image_size:
-                with dtype_policy(recipe.mixed_precision):
-                    model = from_weights(model, image_size=size, name=model.name)
+            model = resized(model, size, recipe)
             restrict(model, recipe.tune)
             trainer = build_trainer(model, recipe, steps_per_epoch, epochs)
         # Of each size its own best: the last is what was asked for.

@@ -155,7 +155,7 @@ def at_size(model, trainer, size, recipe, steps_per_epoch, epochs):
     Positions are resized by the model's own rule, their averages too; what the optimizer keeps of
     their gradients bilinearly, so that squares stay above 0.
     """
-    grown = _resized(model, size, recipe)
+    grown = resized(model, size, recipe)
     restrict(grown, recipe.tune)
     after = build_trainer(grown, recipe, steps_per_epoch, epochs)
     after.optimizer.build(after.trainable_variables)
@@ -169,7 +169,7 @@ def at_size(model, trainer, size, recipe, steps_per_epoch, epochs):
         swap = EvaluateAverages()
         swap.set_model(trainer)
         swap.swap()
-        averaged = _resized(model, size, recipe)
+        averaged = resized(model, size, recipe)
         swap.swap()
         restrict(averaged, recipe.tune)
         averages = _inner(after.optimizer).averages
@@ -178,7 +178,10 @@ def at_size(model, trainer, size, recipe, steps_per_epoch, epochs):
     return grown, after
 
 
-def _resized(model, size, recipe):
+def resized(model, size, recipe):
+    """The model, with its weights, for another image size; itself for its own."""
+    if size == model.config.image_size:
+        return model
     with dtype_policy(recipe.mixed_precision):
         return from_weights(model, image_size=size, name=model.name)
 
