@@ -163,25 +163,30 @@ def run_ours(recipe, seconds):
 
 def run_keras_hub(recipe, seconds):
     """KerasHub's ViT as its defaults have it: [CLS] token, no augmentation, constant rate."""
-    config = ViTConfig(
-        recipe.image_size, recipe.channels, 4, width=128, depth=6, heads=4, mlp_width=512,
-        num_classes=10,
-    )  # fmt: skip
-    model = keras_hub_vit(config)
-    model.compile(keras.optimizers.AdamW(1e-3), metrics=["accuracy"])
-    return _fit_peer(recipe, model, 128, seconds, lambda images: images / np.float32(127.5) - 1)
+
+    def build(pixels):
+        size = {"width": 128, "depth": 6, "heads": 4, "mlp_width": 512}
+        config = ViTConfig(pixels.shape[1:3], recipe.channels, 4, num_classes=10, **size)
+        model = keras_hub_vit(config)
+        model.compile(keras.optimizers.AdamW(1e-3), metrics=["accuracy"])
+        return model
+
+    return _fit_peer(recipe, build, 128, seconds, lambda images: images / np.float32(127.5) - 1)
 
 
 def run_keras_io(recipe, seconds):
     """The model and recipe of keras.io's example, as published."""
-    train = read_all(load_splits(recipe)["train"], 4096)[0]
-    model = keras_io_published(train.pixels, num_classes=10)
-    model.compile(
-        keras.optimizers.AdamW(1e-3, weight_decay=1e-4),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return _fit_peer(recipe, model, 256, seconds, lambda images: images.astype("float32"))
+
+    def build(pixels):
+        model = keras_io_published(pixels, num_classes=10)
+        model.compile(
+            keras.optimizers.AdamW(1e-3, weight_decay=1e-4),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        return model
+
+    return _fit_peer(recipe, build, 256, seconds, lambda images: images.astype("float32"))
 
 
 CONTESTANTS = {"ours": run_ours, "keras_hub": run_keras_hub, "keras_io": run_keras_io}
@@ -192,11 +197,15 @@ TITLES = {
 }
 
 
-def _fit_peer(recipe, model, batch_size, seconds, prepare):
-    """Trains a compiled model until the time is over; `prepare` makes its input of pixels."""
+def _fit_peer(recipe, build, batch_size, seconds, prepare):
+    """Trains until the time is over what `build` makes, compiled, for the training pixels.
+
+    `prepare` makes the model's input of pixels.
+    """
     splits = {name: read_all(found, 4096)[0] for name, found in load_splits(recipe).items()}
     inputs = {name: prepare(found.pixels) for name, found in splits.items()}
     labels = {name: found.labels for name, found in splits.items()}
+    model = build(splits["train"].pixels)
 
     def accuracy(split):
         logits = model.predict(inputs[split], batch_size=batch_size, verbose=0)

@@ -66,10 +66,12 @@ def fit(recipe, out, callbacks=()):
     keras.utils.set_random_seed(recipe.seed)
     model = new_model(recipe, pretrained, config, preprocessing, train.class_names)
     print(_summary(model, recipe, splits, run), flush=True)
-    if recipe.head_first and recipe.tune != "head":
-        fit_head(model, recipe, train, validation)
-    train_model = _probe if recipe.tune == "head" else _train
-    train_model(model, recipe, train, validation, run, callbacks)
+    if recipe.tune == "head":
+        _probe(model, recipe, train, validation, run)
+    else:
+        if recipe.head_first:
+            fit_head(model, recipe, train, validation)
+        _train(model, recipe, train, validation, run, callbacks)
 
     evaluated = "test" if "test" in splits else "validation"
     model = load_model(run / "model.keras")
@@ -147,7 +149,7 @@ def _description(recipe):
     return f"{weights} of {recipe.weights or recipe.variant} trained on {recipe.data}"
 
 
-def _probe(model, recipe, train, validation, run, callbacks):
+def _probe(model, recipe, train, validation, run):
     """Fits the head alone on features computed once, and saves the best of several penalties."""
     tries, strength = fit_head(model, recipe, train, validation)
     with open(run / "history.csv", "w", newline="") as file:

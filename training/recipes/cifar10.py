@@ -24,7 +24,7 @@ RECIPE = Recipe(
     train_crop=partial(resized_crop_of_border, pixels=4),
     augment=(flip,),
     smaller_first=((0.75, 0.6),),
-    epochs=16,
+    epochs=6,
     warmup_epochs=1,
     batch_size=64,
     optimizer="muon",
