@@ -8,6 +8,7 @@ import sys
 import keras
 import tensorflow as tf
 
+from export.metadata import metadata_files
 from vit_keras.decoding import decode_image
 from vit_keras.errors import InputError
 
@@ -26,7 +27,8 @@ def write_saved_model(model, folder):
 
     The first two return `probabilities` float32 (batch, classes), `classes` int32 (batch, k) and
     `labels` string (batch, k), the k <= 5 most probable classes in order. Bytes that are no image
-    fail the request and are named by their position in the batch.
+    fail the request and are named by their position in the batch. The folder assets.extra holds
+    labels.txt, a class a line, and preprocessing.json, what serve_logits expects.
 
     Args:
         model: ViT.
@@ -62,6 +64,10 @@ def write_saved_model(model, folder):
     ):
         archive.add_endpoint(function.__name__, function, input_signature=[spec])
     archive.write_out(folder, verbose=False)
+    extra = pathlib.Path(folder) / "assets.extra"
+    extra.mkdir()
+    for name, text in metadata_files(model).items():
+        (extra / name).write_text(text, encoding="utf-8")
 
 
 def decode_batch(image_bytes, preprocessing):

@@ -1,7 +1,5 @@
 """model.keras -> one .tflite file for phones: a uint8 image in, probabilities out."""
 
-import dataclasses
-import json
 import pathlib
 import statistics
 import subprocess
@@ -14,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.metadata import metadata_files
 from vit_keras.errors import InputError
 
 LATENCY_RUNS = 20
@@ -48,8 +47,8 @@ def write_tflite(model, path):
         archive.write_out(folder, verbose=False)
         convert_in_subprocess(folder, path)
     with zipfile.ZipFile(path, "a") as attached:
-        attached.writestr("labels.txt", "".join(f"{name}\n" for name in model.class_names))
-        attached.writestr("preprocessing.json", json.dumps(dataclasses.asdict(preprocessing)))
+        for name, text in metadata_files(model).items():
+            attached.writestr(name, text)
 
 
 def convert_in_subprocess(saved_model, path):

@@ -44,6 +44,9 @@ def _parser():
             help="start from these: a .keras, .npz, .safetensors or .pth file, a folder, an "
             "https:// or hf:// address, or a name of vit_keras.PUBLISHED",
         )
+        command.add_argument(
+            "--teacher", help="learn from this model, too: a .keras file, run folder or SavedModel"
+        )
         command.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
         command.add_argument(
             "--set",
@@ -104,6 +107,7 @@ def _recipe(arguments):
         "data": arguments.data,
         "data_dir": arguments.data_dir,
         "weights": arguments.weights,
+        "teacher": arguments.teacher,
     }
     data = [f"{key}={value}" for key, value in named.items() if value]
     return load_recipe(arguments.recipe, data + arguments.set)

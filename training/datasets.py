@@ -34,7 +34,7 @@ SPLIT_FOLDERS = {
 }
 
 
-def find_splits(data, channels, splits=None, data_dir=""):
+def find_splits(data, channels, splits=None, data_dir="", labelled=True):
     """Finds the training, validation and test images of a dataset.
 
     Args:
@@ -44,6 +44,8 @@ def find_splits(data, channels, splits=None, data_dir=""):
         splits: for TFDS: {"train": ..., "validation": ..., "test": ...} as TFDS spells them;
             an empty or missing one is taken by its usual name where it exists.
         data_dir: for TFDS and `fashion_mnist`: where their files are.
+        labelled: whether a folder's images are told apart by the folders they lie in; otherwise
+            they may lie anywhere in it, and are all of one class.
 
     Returns:
         {"train": function() -> Examples, "validation": ..., "test": ...}, those that exist. Only
@@ -62,7 +64,7 @@ def find_splits(data, channels, splits=None, data_dir=""):
         }
     if data.startswith("tfds:"):
         return tfds_splits(data.removeprefix("tfds:"), channels, splits or {}, data_dir or None)
-    return _folder_splits(pathlib.Path(data), channels)
+    return _folder_splits(pathlib.Path(data), channels, labelled)
 
 
 def read_idx(file):
@@ -103,11 +105,16 @@ def _fashion(images, labels, split, channels):
     return Examples.from_pixels(pixels, labels, FASHION_CLASSES, names)
 
 
-def _folder_splits(folder, channels):
+def _folder_splits(folder, channels, labelled):
     if not folder.is_dir():
         known = ("fashion_mini", "fashion_mnist", "tfds:NAME")
         raise InputError(f"no such dataset or folder: {folder}. Datasets: {', '.join(known)}.")
-    roots = _split_roots(folder) or {"train": folder}
+    roots = _split_roots(folder, labelled) or {"train": folder}
+    if not labelled:
+        classes = {"image": ""}
+        return {
+            split: partial(_read_folders, root, classes, channels) for split, root in roots.items()
+        }
     class_names = _folders(next(iter(roots.values())))
     if not class_names:
         raise InputError(
@@ -119,12 +126,12 @@ def _folder_splits(folder, channels):
     }
 
 
-def _split_roots(folder):
-    """{split: folder} for folder/{train,val,test}/CLASS/; empty where there are no such folders"""
+def _split_roots(folder, labelled):
+    """{split: folder} for folder/{train,val,test}, with folders of classes in them if labelled"""
     roots: dict[str, pathlib.Path] = {}
     for split, names in SPLIT_FOLDERS.items():
         found = [folder / name for name in names if (folder / name).is_dir()]
-        found = [root for root in found if _folders(root)]
+        found = [root for root in found if _folders(root) or not labelled]
         if len(found) > 1:
             raise InputError(f"{found[0]} and {found[1]} both hold {split} images; keep one.")
         if found:
@@ -146,11 +153,16 @@ def _folder_split(folder, class_names, channels):
             f"{folder} has a class {name!r} which the other images do not have"
             f"{did_you_mean(name, class_names)}"
         )
+    return _read_folders(folder, {name: name for name in class_names}, channels)
+
+
+def _read_folders(folder, classes, channels):
+    """All images below folder/PATH for each {class: PATH}"""
     files, labels = [], []
-    for label, name in enumerate(class_names):
+    for label, path in enumerate(classes.values()):
         found = sorted(
             os.path.join(parent, file)
-            for parent, _, names in os.walk(folder / name)
+            for parent, _, names in os.walk(folder / path)
             for file in names
             if file.lower().endswith(SUFFIXES) and not file.startswith(".")
         )
@@ -158,13 +170,13 @@ def _folder_split(folder, class_names, channels):
         labels += [label] * len(found)
     if not files:
         raise InputError(
-            f"{folder} holds no images; files must end in {', '.join(SUFFIXES)} and lie in a "
-            f"folder for each class."
+            f"{folder} holds no images; files must end in {', '.join(SUFFIXES)} and, to be "
+            f"told apart, lie in a folder for each class."
         )
     paths = tf.constant([os.fsencode(file) for file in files])  # names need not be UTF-8
     return Examples(
         np.array(labels, "int64"),
-        class_names,
+        tuple(classes),
         tuple(os.fsencode(file).decode(errors="replace") for file in files),
         lambda index: decode_image(tf.io.read_file(paths[index]), channels),
     )

@@ -9,10 +9,17 @@ import keras
 import numpy as np
 
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
-from training.pipeline import evaluation_batches, even_batch_size, training_batches
+from training.inpaint import DrawSheets, sheet
+from training.pipeline import (
+    evaluation_batches,
+    even_batch_size,
+    masked_batches,
+    training_batches,
+)
 from training.prepare import load_splits, new_model, only_readable, settings
 from training.record import describe_run, write_samples
-from training.report import write_report
+from training.report import write_pretraining_report, write_report
+from training.teacher import answers, load_teacher
 from training.trainer import (
     EvaluateAverages,
     SaveBest,
@@ -75,6 +82,8 @@ def fit(recipe, out, callbacks=()):
 
     evaluated = "test" if "test" in splits else "validation"
     model = load_model(run / "model.keras")
+    if recipe.pretrain != "none":
+        return _conclude_pretraining(model, recipe, splits[evaluated], evaluated, run, started)
     probabilities = predict_probabilities(model, splits[evaluated])
     evaluation = {
         "split": evaluated,
@@ -87,6 +96,34 @@ def fit(recipe, out, callbacks=()):
     write_report(run, recipe, evaluation, probabilities, splits[evaluated])
     print(f"\n{format_evaluation(evaluation)}\n\nReport: {run / 'report.md'}")
     return evaluation
+
+
+def _conclude_pretraining(model, recipe, examples, split, run, started):
+    """The reconstruction loss on images the model was not trained on, and a sheet of them"""
+    batches = _evaluated(examples, model, recipe)
+    model.compile(jit_compile=recipe.jit)
+    evaluation = {
+        "split": split,
+        "model": model.description,
+        "images": len(examples),
+        "loss": model.evaluate(batches, verbose=0),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_json(run / "evaluation.json", evaluation)
+    sheet(model, next(iter(batches))).savefig(run / "inpainting.png", dpi=110)
+    write_pretraining_report(run, recipe, evaluation)
+    print(f"\nLoss {evaluation['loss']:.4f} on {len(examples):,} images ({split} split)")
+    print(f"\nReport: {run / 'report.md'}")
+    return evaluation
+
+
+def _evaluated(examples, model, recipe, cache_mib=0):
+    """Batches for `evaluate`, and for validation"""
+    batch_size = even_batch_size(len(examples), max(recipe.batch_size, 256))
+    batches = evaluation_batches(examples, model.preprocessing, batch_size, cache_mib)
+    if recipe.pretrain != "none":
+        batches = masked_batches(batches, recipe, model.config.grid, fixed=True)
+    return batches
 
 
 def _train(model, recipe, train, validation, run, callbacks):
@@ -102,31 +139,39 @@ def _train(model, recipe, train, validation, run, callbacks):
     spans = phases(recipe, model.config, epochs)
     if len(spans) <= len(recipe.smaller_first):
         print(f"Note: {epochs} epoch(s) are too few for all sizes of smaller_first.", flush=True)
+    teacher = load_teacher(recipe, model) if recipe.teacher else None
+    taught = answers(teacher, model, train) if recipe.teacher_cache else None
+    length = steps_per_epoch, epochs, None if recipe.teacher_cache else teacher
     for size, begin, end in spans:
         if trainer:
-            model, trainer = at_size(model, trainer, size, recipe, steps_per_epoch, epochs)
+            model, trainer = at_size(model, trainer, size, recipe, *length)
         else:
             model = resized(model, size, recipe)
             restrict(model, recipe.tune)
-            trainer = build_trainer(model, recipe, steps_per_epoch, epochs)
+            trainer = build_trainer(model, recipe, *length)
+        batches = training_batches(
+            *(train, recipe, model.preprocessing),
+            *(end * steps_per_epoch, begin * steps_per_epoch, taught),
+        )
+        validated_on = _evaluated(validation, model, recipe, recipe.cache_mib)
+        further = list(callbacks)
+        if recipe.pretrain != "none":
+            batches = masked_batches(batches, recipe, model.config.grid)
+            seen = next(iter(validated_on))
+            further.append(DrawSheets(model, seen, run / "inpainting", recipe.sheet_every))
         # Of each size its own best: the last is what was asked for.
         save_best = SaveBest(model, run / "model.keras", _description(recipe))
         stop = StopOnNaN(steps_per_epoch)
-        batch_size = even_batch_size(len(validation), max(recipe.batch_size, 256))
         history = trainer.fit(
-            training_batches(
-                train, recipe, model.preprocessing, end * steps_per_epoch, begin * steps_per_epoch
-            ),
+            batches,
             initial_epoch=begin,
             epochs=end,
             steps_per_epoch=steps_per_epoch,
-            validation_data=evaluation_batches(
-                validation, model.preprocessing, batch_size, recipe.cache_mib
-            ),
+            validation_data=validated_on,
             validation_freq=sorted({*validated, end}),
             callbacks=[
-                *callbacks,
                 *([EvaluateAverages()] if recipe.ema else []),
+                *further,
                 save_best,
                 stop,
                 keras.callbacks.CSVLogger(run / "history.csv", append=True),
@@ -165,7 +210,11 @@ def _summary(model, recipe, splits, run):
     counts = ", ".join(f"{len(examples):,} {split}" for split, examples in splits.items())
     size = "x".join(map(str, model.config.image_size))
     start = f"; weights from {recipe.weights}, the head is new" if recipe.weights else ""
+    teacher = f"; teacher {recipe.teacher}" if recipe.teacher else ""
+    learns = f"{len(model.class_names)} classes"
+    if recipe.pretrain != "none":
+        learns = f"{recipe.pretrain.upper()} of {recipe.mask_ratio:.0%} of the patches"
     return (
         f"{model.name} at {size} px, {model.count_params():,} parameters, "
-        f"{len(model.class_names)} classes; images: {counts}{start}; run folder {run}"
+        f"{learns}; images: {counts}{start}{teacher}; run folder {run}"
     )

@@ -11,6 +11,7 @@ from training.augment_images import fold_in
 from training.examples import Examples
 from vit_keras.decoding import why_undecodable
 from vit_keras.errors import InputError
+from vit_keras.masked import visible_patches
 
 PARALLEL = tf.data.AUTOTUNE
 
@@ -73,19 +74,24 @@ def shrink(image, short_side):
     return tf.ensure_shape(resized, (None, None, image.shape[-1]))
 
 
-def training_batches(examples, recipe, preprocessing, steps, first=0):
+def training_batches(examples, recipe, preprocessing, steps, first=0, taught=None):
     """The batches of a run from number `first` up to `steps`.
 
     Each is a pure function of the seed and its number. Every image comes once (with recipe.repeats
     several times, one after another) before any comes again, in an order which changes each time;
     with recipe.balance "sampling" that is so within a class, and classes come equally often.
 
+    Args:
+        taught: float32 (count, classes), probabilities a teacher has given to the examples.
+
     Returns:
         tf.data.Dataset of (float32 (batch_size, height, width, channels), normalised;
         float32 (batch_size, classes), rows that sum to one) and, with recipe.balance "weights",
-        float32 (batch_size,), how much each image counts.
+        float32 (batch_size,), how much each image counts. With `taught`, its rows, mixed as the
+        labels are, stand behind the labels': (batch_size, 2 * classes).
     """
     labels = tf.constant(examples.labels)
+    classes = len(examples.class_names)
     order = _by_class(examples) if recipe.balance == "sampling" else _shuffled
     order = functools.partial(order, count=len(examples), seed=recipe.seed)
     class_weights = tf.constant(balanced_weights(examples), tf.float32)
@@ -93,7 +99,7 @@ def training_batches(examples, recipe, preprocessing, steps, first=0):
     def gather(step):
         positions = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
         chosen = order(positions // recipe.repeats)
-        return tf.gather(pixels, chosen), tf.gather(labels, chosen)
+        return tf.gather(pixels, chosen), chosen
 
     def read(position):
         index = order(position // recipe.repeats)
@@ -106,20 +112,24 @@ def training_batches(examples, recipe, preprocessing, steps, first=0):
             image = preprocessing.to_size(image)
         for number, augment in enumerate(recipe.augment_images):
             image = augment(image, fold_in(seed, 1 + number))
-        return image, labels[index]
+        return image, index
 
     def finish(step, batch):
-        images, classes = batch
+        images, chosen = batch
         images = tf.cast(images, tf.float32)
-        classes = tf.one_hot(classes, len(examples.class_names))
+        answers = tf.one_hot(tf.gather(labels, chosen), classes)
+        if taught is not None:
+            answers = tf.concat([answers, tf.gather(taught, chosen)], axis=1)
         seed = tf.stack([recipe.seed, tf.cast(step, tf.int32)])
         for number, augment in enumerate(recipe.augment):
-            images, classes = augment(images, classes, fold_in(seed, number))
+            images, answers = augment(images, answers, fold_in(seed, number))
         images = preprocessing.normalise(images)
-        smooth = recipe.label_smoothing
-        targets = (1 - smooth) * classes + smooth / len(examples.class_names)
+        shares, smooth = answers[:, :classes], recipe.label_smoothing
+        targets = (1 - smooth) * shares + smooth / classes
+        if taught is not None:
+            targets = tf.concat([targets, answers[:, classes:]], axis=1)
         if recipe.balance == "weights":
-            return images, targets, tf.linalg.matvec(classes, class_weights)
+            return images, targets, tf.linalg.matvec(shares, class_weights)
         return images, targets
 
     pixels = examples.pixels
@@ -132,6 +142,40 @@ def training_batches(examples, recipe, preprocessing, steps, first=0):
         batches = batches.map(read, PARALLEL).batch(recipe.batch_size, drop_remainder=True)
     batches = tf.data.Dataset.zip((tf.data.Dataset.range(first, steps), batches))
     return batches.map(finish, PARALLEL).prefetch(PARALLEL)
+
+
+def masked_batches(batches, recipe, grid, first=0, fixed=False):
+    """Batches of images and whatever else -> batches for a masked model, without labels.
+
+    What is hidden is a pure function of the seed and the batch's number.
+
+    Args:
+        batches: tf.data.Dataset of (images, ...).
+        recipe: Recipe with `pretrain`.
+        grid: (rows, columns) of patches.
+        first: number of the first batch.
+        fixed: whether the batches are for validation, which has masks of its own.
+
+    Returns:
+        tf.data.Dataset of {"images", "noise": float32 (batch, patches)} for "mae", and of
+        {"images", "masked": the same, 1 for patches to hide} for "mim".
+    """
+    (rows, columns), unit = grid, recipe.mask_unit
+
+    def add(step, batch):
+        images, step = batch[0], tf.cast(step, tf.int32)
+        seed = fold_in(tf.stack([recipe.seed, -1 - step if fixed else step]), 1000)
+        units = tf.shape(images)[0], -(-rows // unit), -(-columns // unit)
+        noise = tf.random.stateless_uniform(units, seed)
+        noise = tf.repeat(tf.repeat(noise, unit, axis=1), unit, axis=2)[:, :rows, :columns]
+        noise = tf.reshape(noise, (-1, rows * columns))
+        if recipe.pretrain == "mae":
+            return {"images": images, "noise": noise}
+        rank = tf.argsort(tf.argsort(noise, stable=True))
+        masked = rank >= visible_patches(rows * columns, recipe.mask_ratio)
+        return {"images": images, "masked": tf.cast(masked, tf.float32)}
+
+    return batches.enumerate(first).map(add, PARALLEL).prefetch(PARALLEL)
 
 
 def balanced_weights(examples):

@@ -10,6 +10,7 @@ from training.pipeline import read_all
 from training.recipe import Recipe
 from training.trainer import dtype_policy
 from vit_keras.errors import InputError
+from vit_keras.masked import DecoderConfig, build_mae, build_mim
 from vit_keras.model import build_vit
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.variants import resolve_config
@@ -33,16 +34,18 @@ def settings(recipe):
 
 
 def new_model(recipe, pretrained, config, preprocessing, class_names):
-    """The ViT of `settings`, with a head for these classes."""
-    options = {
-        "preprocessing": preprocessing,
-        "class_names": class_names,
-        "num_classes": len(class_names),
-    }
+    """The ViT of `settings`, with a head for these classes or what masked pre-training needs."""
+    options = {"preprocessing": preprocessing}
+    labels = {"class_names": class_names, "num_classes": len(class_names)}
     with dtype_policy(recipe.mixed_precision):
+        if recipe.pretrain == "mae":
+            decoder = DecoderConfig(mask_ratio=recipe.mask_ratio, **recipe.decoder)
+            return build_mae(config, decoder=decoder, name=recipe.variant, **options)
+        if recipe.pretrain == "mim":
+            return build_mim(config, name=recipe.variant, **options)
         if pretrained:
-            return from_weights(pretrained, **options)
-        return build_vit(config, name=recipe.variant, **options)
+            return from_weights(pretrained, **labels, **options)
+        return build_vit(config, name=recipe.variant, **labels, **options)
 
 
 def load_splits(recipe):
@@ -52,7 +55,8 @@ def load_splits(recipe):
         "validation": recipe.validation_split,
         "test": recipe.test_split,
     }
-    found = find_splits(recipe.data, recipe.channels, spelled, recipe.data_dir)
+    labelled = recipe.pretrain == "none"
+    found = find_splits(recipe.data, recipe.channels, spelled, recipe.data_dir, labelled)
     if "train" not in found:
         raise InputError(f"{recipe.data} has no training images; it has: {', '.join(found)}.")
     splits = {split: load() for split, load in found.items()}
@@ -65,6 +69,8 @@ def load_splits(recipe):
 
 
 def _check_classes(train, recipe):
+    if recipe.pretrain != "none":
+        return
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     if len(counts) < 2:
         raise InputError(

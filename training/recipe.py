@@ -14,7 +14,9 @@ from training import augment as augmentations
 from training.augment_images import IMAGE_AUGMENTATIONS
 from training.optimizer import DECAYS, OPTIMIZERS
 from vit_keras.config import ViTConfig
+from vit_keras.distillation import DISTILLATIONS
 from vit_keras.errors import InputError, did_you_mean
+from vit_keras.masked import DecoderConfig
 
 FOLDER = pathlib.Path(__file__).with_name("recipes")
 
@@ -50,6 +52,22 @@ class Recipe:
         resize, crop_fraction, interpolation, mean, std: the model's Preprocessing; mean and std
             are fractions of 255, for all channels alike or one number each. With weights, theirs
             takes the place of each that is left at its default.
+    Objective: by default, to tell the classes apart
+        pretrain: "mae" or "mim", to fill in hidden patches (arXiv:2111.06377, arXiv:2111.09886),
+            for which images need no labels; "none".
+        mask_ratio: fraction of the patches that are hidden.
+        mask_unit: patches, the side of the squares that are hidden or shown as a whole.
+        decoder: further fields of MAE's DecoderConfig.
+        sheet_every: epochs between two sheets of filled-in images.
+        teacher: a model to learn from as well (DeiT, arXiv:2012.12877): a .keras file, a run
+            folder, a SavedModel, or what `weights` may be.
+        distillation: "hard", the class the teacher decides for, or "soft", its probabilities.
+        teacher_share: of the teacher's loss in the whole.
+        temperature: of "soft".
+        teacher_mean, teacher_std: what the teacher's input is normalised by, where it does not say;
+            those of the model by default.
+        teacher_cache: whether the teacher is asked once about each image, as it is without
+            augmentation, and not about every augmented one; MixUp and CutMix mix its answers.
     Augmentation, of training images only, in this order
         train_crop: (image, size, seed) -> image, in place of the resize rule above; None keeps it.
         augment_images: (image, seed) -> image, applied to each image in turn.
@@ -108,6 +126,19 @@ class Recipe:
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
 
+    pretrain: str = "none"
+    mask_ratio: float = 0.75
+    mask_unit: int = 1
+    decoder: dict[str, object] = dataclasses.field(default_factory=dict)
+    sheet_every: int = 10
+    teacher: str = ""
+    distillation: str = "hard"
+    teacher_share: float = 0.5
+    temperature: float = 3.0
+    teacher_mean: tuple[float, ...] = ()
+    teacher_std: tuple[float, ...] = ()
+    teacher_cache: bool = False
+
     train_crop: Callable | None = None
     augment_images: tuple[Callable, ...] = ()
     augment: tuple[Callable, ...] = ()
@@ -140,7 +171,7 @@ class Recipe:
     def __post_init__(self):
         for field in (
             *("epochs", "batch_size", "validate_every", "steps_per_execution"),
-            *("accumulate", "repeats"),
+            *("accumulate", "repeats", "mask_unit", "sheet_every"),
         ):
             _check(field, getattr(self, field), getattr(self, field) >= 1, "at least 1")
         for field in ("warmup_epochs", "weight_decay", "clip_norm", "cache_mib", "steps"):
@@ -150,6 +181,9 @@ class Recipe:
         for field, choices in _CHOICES.items():
             value = getattr(self, field)
             _check(field, value, value in choices, f"one of {', '.join(choices)}")
+        for field in ("mask_ratio", "teacher_share"):
+            _check(field, getattr(self, field), 0 < getattr(self, field) < 1, "in (0, 1)")
+        _check("temperature", self.temperature, self.temperature > 0, "above 0")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _check("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "in (0, 1]")
         inside = 0 < self.validation_fraction < 1
@@ -164,6 +198,12 @@ class Recipe:
         sound = sound and sum(share for _, share in self.smaller_first) < 1
         rule = "pairs (fraction of image_size, fraction of the epochs), the latter below 1 in all"
         _check("smaller_first", self.smaller_first, sound, rule)
+        alone = self.tune == "head" and self.teacher
+        _check("tune", self.tune, not alone, "other than the head alone where there is a teacher")
+        for field in _NOT_IN_PRETRAINING if self.pretrain != "none" else ():
+            value = getattr(self, field)
+            usual = value == type(self).__dataclass_fields__[field].default
+            _check(field, value, usual, f"left as it is where pretrain={self.pretrain!r}")
 
     def as_dict(self):
         """The recipe as JSON-ready values; functions by name, with their arguments."""
@@ -180,7 +220,8 @@ def load_recipe(name, overrides=()) -> Recipe:
 
     Args:
         name: a recipe's name.
-        overrides: strings "field=value"; "model.field=value" reaches into the ViTConfig.
+        overrides: strings "field=value"; "model.field=value" reaches into the ViTConfig,
+            "decoder.field=value" into the DecoderConfig.
 
     Raises:
         InputError: unknown recipe or field (with the nearest names), or a value of the wrong type.
@@ -188,23 +229,22 @@ def load_recipe(name, overrides=()) -> Recipe:
     if name not in recipe_names():
         raise InputError(f"no recipe is called {name!r}{did_you_mean(name, recipe_names())}")
     recipe = importlib.import_module(f"training.recipes.{name}").RECIPE
-    changes = {"model": dict(recipe.model)}
-    types = typing.get_type_hints(Recipe)
-    model_types = typing.get_type_hints(ViTConfig)
+    changes = {part: dict(getattr(recipe, part)) for part in _PARTS}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise InputError(f"--set needs key=value. Got {override!r}.")
-        if key.startswith("model."):
-            key = key.removeprefix("model.")
-            if key in ("image_size", "channels", "num_classes"):
-                raise InputError(
-                    f"model.{key} follows from the data and the recipe; use --set image_size or "
-                    f"--set channels. Got {override!r}."
-                )
-            changes["model"][key] = parse_value(key, text, model_types)
-        else:
-            changes[key] = parse_value(key, text, types)
+        part, dot, field = key.partition(".")
+        if not (dot and part in _PARTS):
+            changes[key] = parse_value(key, text, typing.get_type_hints(Recipe))
+            continue
+        config, elsewhere = _PARTS[part]
+        if field in elsewhere:
+            raise InputError(
+                f"{key} is decided elsewhere: image_size, channels and mask_ratio are fields of "
+                f"the recipe, and the classes those of the data. Got {override!r}."
+            )
+        changes[part][field] = parse_value(field, text, typing.get_type_hints(config))
     return dataclasses.replace(recipe, **changes)
 
 
@@ -219,7 +259,7 @@ def parse_value(key, text, types):
     Raises:
         InputError: for an unknown field, or a text that is no value of its type.
     """
-    if key not in types or key == "model":
+    if key not in types or key in _PARTS:
         raise InputError(f"no field is called {key!r}{did_you_mean(key, types)}")
     wanted = types[key]
     if wanted is str:
@@ -245,11 +285,18 @@ def parse_value(key, text, types):
         raise InputError(f"{key} must be of type {name}. Got {key}={text!r}.") from None
 
 
+_PARTS: dict[str, tuple] = {  # a field: the class of its fields, and those decided elsewhere
+    "model": (ViTConfig, ("image_size", "channels", "num_classes")),
+    "decoder": (DecoderConfig, ("mask_ratio",)),
+}
+_NOT_IN_PRETRAINING = ("weights", "tune", "head_first", "teacher", "balance", "smaller_first")
 _AUGMENTATIONS = {
     "augment_images": IMAGE_AUGMENTATIONS,
     "augment": augmentations.AUGMENTATIONS,
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "pretrain": ("none", "mae", "mim"),
+    "distillation": tuple(DISTILLATIONS),
     "balance": ("none", "sampling", "weights"),
     "optimizer": tuple(OPTIMIZERS),
     "schedule": tuple(DECAYS),

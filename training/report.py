@@ -28,7 +28,6 @@ def write_report(run, recipe, evaluation, probabilities, examples):
     _save(curves(history), run / "curves.png")
     _save(confusion(probabilities, examples), run / "confusion.png")
     _save(mistakes(probabilities, examples), run / "mistakes.png")
-    settings = [(key, str(value)) for key, value in recipe.as_dict().items()]
     text = f"""# {recipe.weights or recipe.variant} on {recipe.data}
 
 {format_evaluation(evaluation)}
@@ -44,17 +43,54 @@ The most confident mistakes, with the probability the model gave to the wrong cl
 
 ![the worst mistakes](mistakes.png)
 
-## Recipe
-
-{tabulate(settings, ("field", "value"), tablefmt="github", disable_numparse=True)}
+{_settings(recipe)}
 """
     (run / "report.md").write_text(text, encoding="utf-8")
 
 
+def write_pretraining_report(run, recipe, evaluation):
+    """Writes report.md and curves.png beside inpainting.png, which is there, into the run folder.
+
+    Args:
+        run: path of a run folder with history.csv.
+        recipe: Recipe with `pretrain`.
+        evaluation: {"loss", "images", "split", "model", "seconds"}.
+    """
+    _save(curves(_read_history(run / "history.csv")), run / "curves.png")
+    given = " Brightness and contrast of a hidden patch are the original's." * (
+        recipe.pretrain == "mae" and recipe.decoder.get("normalised", True)
+    )
+    text = f"""# {recipe.variant}, {recipe.pretrain.upper()} on {recipe.data}
+
+Loss {evaluation["loss"]:.4f} on {evaluation["images"]:,} images ({evaluation["split"]} split).
+
+The model: {evaluation["model"]}, chosen by the loss on the validation images. The run took
+{evaluation["seconds"]:.0f} seconds. Its encoder is fine-tuned with
+
+    python -m training fit finetune --weights {run} --data LABELLED
+
+![loss in training](curves.png)
+
+Images the model was not trained on, what it saw of them, and what it filled in.{given}
+
+![inpainting](inpainting.png)
+
+{_settings(recipe)}
+"""
+    (run / "report.md").write_text(text, encoding="utf-8")
+
+
+def _settings(recipe):
+    rows = [(key, str(value)) for key, value in recipe.as_dict().items()]
+    table = tabulate(rows, ("field", "value"), tablefmt="github", disable_numparse=True)
+    return f"## Recipe\n\n{table}"
+
+
 def curves(history):
-    """Loss and accuracy over a history's first column -> Figure"""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    """Loss and, if any, accuracy over a history's first column -> Figure"""
+    names = [name for name in ("loss", "accuracy") if name in history]
+    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for column, label in ((name, "training"), (f"val_{name}", "validation")):
             axes.plot(*history[column], label=label)
         first = next(iter(history))

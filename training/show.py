@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from training.pipeline import balanced_weights, training_batches
+from training.pipeline import balanced_weights, masked_batches, training_batches
 from training.prepare import load_splits, new_model, only_readable, settings
 from training.report import plain
+from training.teacher import load_teacher
 from training.trainer import build_trainer
 from training.tune import restrict
 from vit_keras.errors import InputError
@@ -132,6 +133,8 @@ def _rates(model, recipe, examples):
     """Images a second that the pipeline gives, and that train the model -> Markdown"""
     recipe = dataclasses.replace(recipe, steps_per_execution=1)
     batches = training_batches(examples, recipe, model.preprocessing, 2**31)
+    if recipe.pretrain != "none":
+        batches = masked_batches(batches, recipe, model.config.grid)
     iterator = iter(batches)
     next(iterator)
     start, images = time.perf_counter(), 0
@@ -144,7 +147,8 @@ def _rates(model, recipe, examples):
         return f"At {size} px the pipeline gives {alone:,.0f} images a second."
     clock = _Clock()
     restrict(model, recipe.tune)
-    trainer = build_trainer(model, recipe, 10**6, 1)
+    teacher = load_teacher(recipe, model) if recipe.teacher else None
+    trainer = build_trainer(model, recipe, 10**6, 1, teacher)
     trainer.fit(batches, steps_per_epoch=10**6, callbacks=[clock], verbose=0, shuffle=False)
     together = clock.steps * recipe.batch_size / clock.seconds
     waits = together > 0.8 * alone

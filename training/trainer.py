@@ -8,13 +8,16 @@ import numpy as np
 
 from training.optimizer import build_optimizer
 from training.tune import restrict
+from vit_keras.distillation import Distiller
 from vit_keras.files import replacing
 from vit_keras.positions import resize_positions
 from vit_keras.weights import from_weights
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Writes the model, whole, whenever its validation accuracy is the best so far.
+    """Writes the model, whole, whenever it is the best so far on the validation images.
+
+    The best has the highest accuracy or, where there are no classes, the lowest loss.
 
     Args:
         vit: the model to write, with the weights that are trained.
@@ -27,7 +30,7 @@ class SaveBest(keras.callbacks.Callback):
         self.vit = vit
         self.path = path
         self.weights = weights
-        self.accuracy = -1.0
+        self.best = -np.inf
         self.epoch = 0  # counted from 1; 0 for none
 
     def on_epoch_end(self, epoch, logs=None):
@@ -36,8 +39,9 @@ class SaveBest(keras.callbacks.Callback):
         if not np.isfinite(logs.get("val_loss", np.nan)):
             return
         # Of equals the last: its weights have seen more.
-        if logs["val_accuracy"] >= self.accuracy:
-            self.accuracy, self.epoch = logs["val_accuracy"], epoch + 1
+        score = logs.get("val_accuracy", -logs["val_loss"])
+        if score >= self.best:
+            self.best, self.epoch = score, epoch + 1
             self.vit.description = f"{self.weights}, after epoch {epoch + 1}"
             with replacing(self.path) as path:
                 self.vit.save(path)
@@ -108,20 +112,37 @@ class StopOnNaN(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def build_trainer(model, recipe, steps_per_epoch, epochs):
-    """The same weights under another model, compiled, so that what is saved has no optimizer."""
+def build_trainer(model, recipe, steps_per_epoch, epochs, teacher=None):
+    """The same weights under another model, compiled, so that what is saved has no optimizer.
+
+    Args:
+        teacher: Teacher; None where there is none, or its answers come with the labels.
+    """
     loss = {"softmax": keras.losses.CategoricalCrossentropy,
             "sigmoid": keras.losses.BinaryCrossentropy}[recipe.loss]  # fmt: skip
+    labelled = {
+        "loss": loss(from_logits=True),
+        "metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
+    }
     with dtype_policy(recipe.mixed_precision):  # float16 needs its loss scaled
-        trainer = keras.Model(model.input, model.output, name=model.name)
+        if recipe.teacher:
+            options = recipe.distillation, recipe.teacher_share, recipe.temperature
+            trainer = Distiller(model, teacher, *options)
+        else:
+            trainer = _twin(model)
         trainer.compile(
             build_optimizer(recipe, steps_per_epoch, epochs, model.config.depth),
-            loss(from_logits=True),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            **(labelled if recipe.pretrain == "none" else {}),
             jit_compile=recipe.jit,
             steps_per_execution=math.gcd(recipe.steps_per_execution, steps_per_epoch),
         )
     return trainer
+
+
+def _twin(model):
+    fields = ("config", "preprocessing", "decoder")
+    own = {key: value for key, value in model.get_config().items() if key in fields}
+    return type(model)(model.input, model.output, name=model.name, **own)
 
 
 def run_length(recipe, images):
@@ -149,7 +170,7 @@ def phases(recipe, config, epochs):
     return [span for span in spans if span[1] < span[2]]
 
 
-def at_size(model, trainer, size, recipe, steps_per_epoch, epochs):
+def at_size(model, trainer, size, recipe, steps_per_epoch, epochs, teacher=None):
     """The model at another image size, and a trainer that goes on where the one given stopped.
 
     Positions are resized by the model's own rule, their averages too; what the optimizer keeps of
@@ -157,7 +178,7 @@ def at_size(model, trainer, size, recipe, steps_per_epoch, epochs):
     """
     grown = resized(model, size, recipe)
     restrict(grown, recipe.tune)
-    after = build_trainer(grown, recipe, steps_per_epoch, epochs)
+    after = build_trainer(grown, recipe, steps_per_epoch, epochs, teacher)
     after.optimizer.build(after.trainable_variables)
     for old, new in zip(trainer.optimizer.variables, after.optimizer.variables, strict=True):
         value = np.asarray(old)

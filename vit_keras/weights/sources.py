@@ -34,7 +34,8 @@ def fetch(source, sha256=None) -> Fetched:
     """Gives a local path for what `from_weights` takes as a source, downloading it if need be.
 
     Args:
-        source: a path, an https:// address, hf://owner/name[@revision], or a row of PUBLISHED.
+        source: a path (of a run folder, too), an https:// address, hf://owner/name[@revision], or a
+            row of PUBLISHED.
         sha256: expected of the file, 64 hexadecimal digits; for single files alone.
 
     Raises:
@@ -60,7 +61,13 @@ def fetch(source, sha256=None) -> Fetched:
         )
     if sha256 and not (path.is_file() and _sha256(path) == sha256.lower()):
         raise InputError(f"{path} is no file of sha256 {sha256}.")
-    return Fetched(path)
+    return Fetched(in_run_folder(path))
+
+
+def in_run_folder(path) -> pathlib.Path:
+    """The model.keras of a run folder; any other path itself"""
+    inside = path / "model.keras"
+    return inside if inside.is_file() else path
 
 
 def _download(address, sha256) -> pathlib.Path:

@@ -1,0 +1,28 @@
+"""A small masked autoencoder on a folder of photographs at 64x64 pixels; no labels are needed.
+
+python -m training fit mae_pretrain --data FOLDER --out runs/mae
+python -m training fit finetune --weights runs/mae --data LABELLED
+
+MAE (arXiv:2111.06377) for a small model; `--set pretrain=mim --set mask_unit=2 --set
+mask_ratio=0.6` gives masked image modelling in the manner of SimMIM (arXiv:2111.09886).
+"""
+
+from functools import partial
+
+from training.augment import flip, random_resized_crop
+from training.recipe import Recipe
+
+RECIPE = Recipe(
+    data="",  # named on the command line
+    variant="vit_mini8",
+    image_size=64,  # pixels
+    pretrain="mae",
+    decoder={"width": 96, "depth": 2, "heads": 3, "mlp_width": 384},
+    train_crop=partial(random_resized_crop, area=(0.35, 1.0)),
+    augment=(flip,),
+    epochs=200,
+    warmup_epochs=10,
+    batch_size=64,
+    learning_rate=1e-3,
+    beta_2=0.95,
+)

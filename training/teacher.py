@@ -1,0 +1,122 @@
+"""Recipe with a teacher + student -> Teacher, and its answers to all training images."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from training.pipeline import evaluation_batches
+from vit_keras.distillation import Teacher
+from vit_keras.errors import InputError
+from vit_keras.model import ViT
+from vit_keras.preprocessing import Preprocessing
+from vit_keras.weights import from_weights
+from vit_keras.weights.sources import in_run_folder
+
+BATCH_SIZE = 64
+
+
+def load_teacher(recipe, student):
+    """The teacher that a recipe names, for a student.
+
+    A ViT, from wherever `from_weights` takes it, says itself how images are prepared for it and
+    what its classes are called; so does a SavedModel that `python -m export` wrote. To any other
+    .keras file or SavedModel images are given as teacher_mean and teacher_std say, and its classes
+    are taken to be in the student's order. It may give logits or probabilities.
+
+    Args:
+        recipe: Recipe.
+        student: ViT.
+
+    Returns:
+        Teacher.
+
+    Raises:
+        InputError: for what is no such model, and for one that does not fit the student.
+    """
+    path = in_run_folder(pathlib.Path(recipe.teacher))
+    names: tuple[str, ...] = ()
+    preprocessing = None
+    if (path / "saved_model.pb").is_file():
+        model = _saved_model(path)
+        extra = path / "assets.extra"
+        if (extra / "preprocessing.json").is_file():
+            preprocessing = Preprocessing(**json.loads((extra / "preprocessing.json").read_text()))
+            names = tuple((extra / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1])
+    elif path.suffix == ".keras":
+        model = _keras_model(path)
+    else:
+        model = from_weights(recipe.teacher)
+    if isinstance(model, ViT):
+        if not model.config.num_classes:
+            raise InputError(f"the teacher {recipe.teacher} has no classes.")
+        return Teacher(model, student)
+    preprocessing = preprocessing or _stated(recipe, student, model.input_shape)
+    return Teacher(model, student, preprocessing, names, _gives_probabilities(model))
+
+
+def answers(teacher, student, examples):
+    """What a teacher says about each image without augmentation -> probabilities, float32
+
+    Returns:
+        (count, classes)
+    """
+    batches = evaluation_batches(examples, student.preprocessing, BATCH_SIZE)
+    asked = keras.Model(student.input, teacher(student.input))
+    logits = asked.predict(batches.map(lambda images, labels: images), verbose=0)
+    return np.asarray(keras.ops.softmax(logits))
+
+
+def _keras_model(path):
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # a broken file can fail in any of its layers
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(f"the teacher {path} cannot be loaded: {reason}") from error
+    shape = model.input_shape
+    if not (isinstance(shape, tuple) and len(shape) == 4):
+        raise InputError(f"the teacher {path} takes no batch of images. Its input: {shape}.")
+    return model
+
+
+def _saved_model(path):
+    """A SavedModel's signature from images to logits, or else its default one, as a Keras model"""
+    signatures = tf.saved_model.load(path).signatures
+    name = "serve_logits" if "serve_logits" in signatures else "serving_default"
+    if name not in signatures:
+        raise InputError(f"the teacher {path} has no signature serving_default.")
+    inputs = list(signatures[name].structured_input_signature[1].values())
+    outputs = signatures[name].structured_outputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs) != 1:
+        raise InputError(
+            f"the teacher {path} must take one batch of images and give one output for each. Its "
+            f"{name} takes {', '.join(map(str, inputs))} and gives {', '.join(outputs)}."
+        )
+    images = keras.Input(inputs[0].shape[1:], dtype=inputs[0].dtype.name)
+    answer = keras.layers.TFSMLayer(path, call_endpoint=name)(images)
+    return keras.Model(images, next(iter(answer.values())))
+
+
+def _stated(recipe, student, shape):
+    """The Preprocessing of a model that does not say it"""
+    seen, channels = student.preprocessing, shape[-1]
+
+    def numbers(stated, own):
+        values = stated or own
+        return values * channels if len(values) == 1 else values
+
+    return Preprocessing(
+        tuple(side or own for side, own in zip(shape[1:3], seen.image_size, strict=True)),
+        mean=numbers(recipe.teacher_mean, seen.mean),
+        std=numbers(recipe.teacher_std, seen.std),
+    )
+
+
+def _gives_probabilities(model):
+    """Whether answers to noise are shares of one; no logits are so by chance"""
+    shape = [side or 64 for side in model.input_shape[1:]]
+    noise = np.random.default_rng(0).standard_normal((4, *shape)).astype(model.inputs[0].dtype)
+    shares = np.asarray(model.predict_on_batch(noise))
+    return bool(np.all(shares >= 0) and np.allclose(shares.sum(axis=-1), 1, atol=1e-3))
