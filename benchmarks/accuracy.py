@@ -203,9 +203,10 @@ def _fit_peer(recipe, build, batch_size, seconds, prepare):
     `prepare` makes the model's input of pixels.
     """
     splits = {name: read_all(found, 4096)[0] for name, found in load_splits(recipe).items()}
-    inputs = {name: prepare(found.pixels) for name, found in splits.items()}
+    pixels = {name: found.pixels.numpy() for name, found in splits.items()}
+    inputs = {name: prepare(found) for name, found in pixels.items()}
     labels = {name: found.labels for name, found in splits.items()}
-    model = build(splits["train"].pixels)
+    model = build(pixels["train"])
 
     def accuracy(split):
         logits = model.predict(inputs[split], batch_size=batch_size, verbose=0)

@@ -189,7 +189,7 @@ def test_full_fashion_mnist_is_read_from_idx_files(tmp_path):
     splits = load_dataset("fashion_mnist", 1, data_dir=str(tmp_path))
 
     assert len(splits["train"]) == 20
-    assert (splits["test"].pixels[..., 0] == images).all()
+    assert (splits["test"].pixels[..., 0].numpy() == images).all()
     assert splits["test"].labels.tolist() == list(range(10))
 
 

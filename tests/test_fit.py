@@ -239,15 +239,15 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("good_epoch", [False, True])
-def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch):
+@pytest.mark.parametrize(("good_epoch", "accumulate"), [(False, 1), (True, 1), (True, 2)])
+def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch, accumulate):
     step, epoch = (7, 2) if good_epoch else (3, 1)  # counted from 1, 4 steps an epoch
 
     def spoil(images, labels, seed):
-        due = tf.reduce_all(seed == fold_in((0, step - 1), 0))
+        due = tf.reduce_all(seed == fold_in((0, step - 1), 100))
         return images + tf.where(due, np.nan, 0.0), labels
 
-    wild = dataclasses.replace(recipe, augment=(spoil,), epochs=2)
+    wild = dataclasses.replace(recipe, augment=(spoil,), epochs=2, accumulate=accumulate)
     run = tmp_path / "run"
 
     with pytest.raises(InputError) as stopped:

@@ -118,6 +118,85 @@ def test_a_layers_rate_is_that_of_adam_with_that_rate():
     np.testing.assert_allclose(np.asarray(small), np.asarray(large), rtol=1e-6)
 
 
+def steps(recipe, gradients, name="bias"):
+    """A weight [1, 2] of that name after each of the steps, and the optimizer"""
+    weight = keras.Variable([1.0, 2.0], name=name)
+    optimizer = build_optimizer(recipe, 10, 10, 2)
+    values = []
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [weight])
+        values.append(np.array(weight))
+    return values, optimizer
+
+
+CONSTANT = Recipe(
+    learning_rate=0.1, warmup_epochs=0, schedule="constant", weight_decay=0.0, clip_norm=0.0
+)
+
+
+def test_gradients_are_clipped_to_their_global_norm():
+    recipe = dataclasses.replace(CONSTANT, optimizer="sgd", momentum=0.0, clip_norm=2.0)
+
+    values, _ = steps(recipe, [[3.0, 4.0], [0.3, 0.4]])
+
+    np.testing.assert_allclose(values[0], [1 - 0.1 * 2 * 0.6, 2 - 0.1 * 2 * 0.8], rtol=1e-6)
+    np.testing.assert_allclose(values[1] - values[0], [-0.03, -0.04], rtol=1e-5)
+
+
+def test_momentum_is_the_recipes():
+    recipe = dataclasses.replace(CONSTANT, optimizer="sgd", momentum=0.5)
+
+    values, _ = steps(recipe, [[1.0, 2.0], [0.0, 1.0]])
+
+    np.testing.assert_allclose(values[1], [1 - 0.1 - 0.05, 2 - 0.2 - 0.1 - 0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
+def test_beta_2_is_the_recipes(name):
+    recipe = dataclasses.replace(CONSTANT, optimizer=name, beta_2=0.5)
+
+    values, _ = steps(recipe, [[1.0, -2.0], [3.0, -2.0]])
+
+    # Adam by hand: moments without bias after the second step.
+    mean = (0.9 * 0.1 * 1 + 0.1 * 3) / (1 - 0.9**2)
+    square = (0.5 * 0.5 * 1 + 0.5 * 9) / (1 - 0.5**2)
+    np.testing.assert_allclose(values[0], [0.9, 2.1], rtol=1e-6)
+    np.testing.assert_allclose(values[1], [0.9 - 0.1 * mean / np.sqrt(square), 2.2], rtol=1e-5)
+
+
+def test_averages_follow_with_the_recipes_momentum():
+    recipe = dataclasses.replace(CONSTANT, optimizer="sgd", momentum=0.0, ema=0.75)
+
+    values, optimizer = steps(recipe, [[1.0, 2.0], [1.0, 2.0]])
+
+    average = np.array(optimizer.averages[0])
+    # The first average is the first value itself.
+    np.testing.assert_allclose(average, 0.75 * values[0] + 0.25 * values[1], rtol=1e-6)
+
+
+def test_lamb_trusts_kernels_by_their_norm_and_leaves_small_weights_free():
+    recipe = dataclasses.replace(CONSTANT, optimizer="lamb")
+    gradient = [[0.3, -7.0]]
+
+    kernel, _ = steps(recipe, gradient, "kernel")
+    bias, _ = steps(recipe, gradient, "bias")
+
+    # Adam's first step is the sign: length sqrt(2); the kernel's is its own length, sqrt(5).
+    step = 0.1 * np.sqrt(5) / np.sqrt(2)
+    np.testing.assert_allclose(kernel[0], [1 - step, 2 + step], rtol=1e-5)
+    np.testing.assert_allclose(bias[0], [0.9, 2.1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_epsilon_is_that_of_the_papers(name):
+    values, _ = steps(dataclasses.replace(CONSTANT, optimizer=name), [[1e-7, -1e-7]])
+
+    # Keras adds it to the biased moment's root ("epsilon hat" in Adam's paper).
+    root = np.sqrt(0.001) * 1e-7
+    step = 0.1 * root / (root + 1e-8)
+    np.testing.assert_allclose(values[0], [1 - step, 2 + step], rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_learn(name):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])

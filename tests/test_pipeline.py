@@ -53,6 +53,20 @@ def test_every_image_comes_once_an_epoch_in_changing_order(path):
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
+def test_batches_of_sorted_images_are_as_mixed_as_by_chance():
+    # Folders are read class by class: images 0 to 99 of one, 100 to 199 of another.
+    recipe = dataclasses.replace(RECIPE, seed=0, batch_size=20)
+    batches = training_batches(numbered(200), recipe, IDENTITY, steps=200)
+
+    stream = np.array(indices(batches.as_numpy_iterator()))
+
+    first = (stream < 100).sum(axis=1)
+    # Of 20 drawn from 200 without putting back: variance 20 / 4 * 180 / 199.
+    assert first.var() == pytest.approx(4.52, rel=0.3)
+    kept = (stream.reshape(20, 200) == np.arange(200)).sum(axis=1)
+    assert kept.mean() < 2  # 1 by chance
+
+
 def test_both_paths_and_every_length_give_the_same_batches():
     examples = numbered(10)
     reference = indices(training_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())

@@ -116,8 +116,7 @@ def cutmix(images, labels, seed, probability=0.5):
     """Puts a random box of another image into an image, and as much of its label (CutMix).
 
     arXiv:1905.04899, algorithm 1: the box's share of the image is uniform, its centre anywhere,
-    and what falls outside is cut off. Each image has its own box; the other image is the one at
-    the same place from the end of the batch.
+    and what falls outside is cut off. Each image has its own box, and any other as its partner.
 
     Args:
         probability: of an image to be mixed.
@@ -129,15 +128,15 @@ def cutmix(images, labels, seed, probability=0.5):
     columns = (tf.range(width, dtype=tf.float32) + 0.5) / tf.cast(width, tf.float32)
     box = _box(tf.abs(rows - y) < half, tf.abs(columns - x) < half)
     mixed = tf.reduce_mean(tf.cast(box, tf.float32), axis=[1, 2])  # (batch, 1)
-    images = _choose(box, tf.reverse(images, axis=[0]), images)
-    return images, (1 - mixed) * labels + mixed * tf.reverse(labels, axis=[0])
+    partner = _partners(images, seed)
+    images = _choose(box, tf.gather(images, partner), images)
+    return images, (1 - mixed) * labels + mixed * tf.gather(labels, partner)
 
 
 def mixup(images, labels, seed, alpha=0.8, probability=1.0):
     """Averages two images and their labels (MixUp, arXiv:1710.09412).
 
-    Each image has its own share, and the other image is the one at the same place from the end
-    of the batch.
+    Each image has its own share, and any other as its partner.
 
     Args:
         alpha: of the Beta distribution of an image's share of the result.
@@ -149,8 +148,9 @@ def mixup(images, labels, seed, alpha=0.8, probability=1.0):
     draw = tf.random.stateless_uniform((batch, 1), fold_in(seed, 1))
     share = tf.where(draw < probability, mine / tf.maximum(mine + other, 1e-30), 1.0)
     pixel_share = share[:, tf.newaxis, tf.newaxis]
-    images = pixel_share * images + (1 - pixel_share) * tf.reverse(images, axis=[0])
-    return images, share * labels + (1 - share) * tf.reverse(labels, axis=[0])
+    partner = _partners(images, seed)
+    images = pixel_share * images + (1 - pixel_share) * tf.gather(images, partner)
+    return images, share * labels + (1 - share) * tf.gather(labels, partner)
 
 
 def mixup_or_cutmix(images, labels, seed, alpha=0.8, probability=1.0, cut=0.5):
@@ -167,6 +167,17 @@ def mixup_or_cutmix(images, labels, seed, alpha=0.8, probability=1.0, cut=0.5):
         lambda: cutmix(images, labels, fold_in(seed, 1), probability),
         lambda: mixup(images, labels, fold_in(seed, 2), alpha, probability),
     )
+
+
+def _partners(images, seed):
+    """For each image the index of another: copies of one (repeated augmentation) lie side by side,
+    and should not all meet the same.
+    """
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(tf.shape(images)[0]), fold_in(seed, 2)
+    )
+    following = tf.roll(order, -1, axis=0)
+    return tf.scatter_nd(order[:, tf.newaxis], following, tf.shape(order))
 
 
 def _choose(condition, yes, no):

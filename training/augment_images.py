@@ -26,13 +26,16 @@ def flip_image(image, seed):
 def rand_augment(image, seed, layers=2, magnitude=9.0, std=0.0, probability=1.0, increasing=False):
     """Changes the image by operations drawn from fourteen (RandAugment, arXiv:1909.13719).
 
-    Each image is changed by the operations that are drawn for it and no others.
+    Each image is changed by the operations that are drawn for it and no others. The fourteen are
+    the paper's table 6; the authors' code has sixteen and timm fifteen, among them inverting, and
+    not the identity.
 
     Args:
         layers: N, how many operations in turn.
         magnitude: M, their strength, on a scale whose 10 means 30 degrees, a shear of 0.3 or a
             move by 45 % of the side.
-        std: of the magnitude, drawn anew for each operation, as in timm; never below 0.
+        std: of the magnitude, drawn anew for each operation and cut to 0..10 as in timm; 0 for the
+            magnitude itself, however large.
         probability: of each operation to be carried out, 0.5 in timm.
         increasing: whether a larger magnitude changes colours, sharpness, posterize and solarize
             more, as in timm's "inc1"; in the authors' code 5 is hardly a change of colours.
@@ -44,7 +47,7 @@ def rand_augment(image, seed, layers=2, magnitude=9.0, std=0.0, probability=1.0,
         number, sign, draw = tf.unstack(numbers[layer])
         drawn = tf.cast(number * len(OPERATIONS), tf.int32)
         chosen = tf.where(draw < probability, drawn, 0)  # the first is the identity
-        level = tf.maximum(levels[layer], 0.0) / 10
+        level = (tf.clip_by_value(levels[layer], 0.0, 10.0) if std else levels[layer]) / 10
         signed = tf.where(sign < 0.5, level, -level)
         image = tf.ensure_shape(_operate(image, chosen, level, signed, increasing), image.shape)
     return image

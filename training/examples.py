@@ -19,15 +19,15 @@ class Examples:
         names: of every image, for reports: a path, or a split and index.
         read: int64 scalar tensor, an index -> uint8 (height, width, channels); TensorFlow
             operations alone, so that it runs in parallel inside tf.data.
-        pixels: uint8 (count, height, width, channels) where all images have one shape and are in
-            memory, else None.
+        pixels: uint8 tensor (count, height, width, channels) where all images have one shape and
+            are in memory, else None.
     """
 
     labels: np.ndarray
     class_names: tuple[str, ...]
     names: tuple[str, ...]
     read: Callable[[tf.Tensor], tf.Tensor]
-    pixels: np.ndarray | None = None
+    pixels: tf.Tensor | None = None
 
     def __len__(self):
         return len(self.labels)
@@ -35,12 +35,12 @@ class Examples:
     def subset(self, indices):
         """Only the examples at these indices, in this order."""
         chosen = tf.constant(indices, tf.int64)
+        labels, names = self.labels[indices], tuple(self.names[i] for i in indices)
+        if self.pixels is not None:
+            pixels = tf.gather(self.pixels, chosen)
+            return Examples.from_pixels(pixels, labels, self.class_names, names)
         return dataclasses.replace(
-            self,
-            labels=self.labels[indices],
-            names=tuple(self.names[i] for i in indices),
-            read=lambda index: self.read(chosen[index]),
-            pixels=None if self.pixels is None else self.pixels[indices],
+            self, labels=labels, names=names, read=lambda index: self.read(chosen[index])
         )
 
     def with_classes(self, class_names):
@@ -59,10 +59,10 @@ class Examples:
 
     @classmethod
     def from_pixels(cls, pixels, labels, class_names, names):
-        """From uint8 images (count, height, width, channels) in memory."""
-        tensor = tf.constant(pixels)
+        """From uint8 images (count, height, width, channels) in memory, which are held once."""
+        pixels = tf.convert_to_tensor(pixels)
         return cls(np.asarray(labels, "int64"), tuple(class_names), tuple(names),
-                   lambda index: tensor[index], pixels)  # fmt: skip
+                   lambda index: pixels[index], pixels)  # fmt: skip
 
 
 def split_off(examples, fraction, seed):

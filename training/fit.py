@@ -142,6 +142,8 @@ def _train(model, recipe, train, validation, run, callbacks):
     teacher = load_teacher(recipe, model) if recipe.teacher else None
     taught = answers(teacher, model, train) if recipe.teacher_cache else None
     length = steps_per_epoch, epochs, None if recipe.teacher_cache else teacher
+    if recipe.warmup_epochs > epochs / 2:
+        print(f"Note: the warm-up is cut to half of the run, {epochs / 2:g} epochs.", flush=True)
     for size, begin, end in spans:
         if trainer:
             model, trainer = at_size(model, trainer, size, recipe, *length)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from vit_keras.embedding import Patches
 from vit_keras.files import replacing
-from vit_keras.masked import MaskedAutoencoder, Unpatch
+from vit_keras.masked import MaskedAutoencoder, Unpatch, patch_moments
 
 SHEET = 8  # images
 
@@ -74,11 +74,8 @@ def inpaint(model, inputs):
     if isinstance(model, MaskedAutoencoder):
         predicted, hidden = answer["prediction"], answer["mask"]
         if model.decoder.normalised:
-            mean, variance = (
-                moment(patches, axis=-1, keepdims=True, **options)
-                for moment, options in ((np.mean, {}), (np.var, {"ddof": 1}))
-            )
-            predicted = predicted * np.sqrt(variance + 1e-6) + mean
+            mean, deviation = map(np.asarray, patch_moments(patches))
+            predicted = predicted * deviation + mean
     else:
         predicted, hidden = np.asarray(Patches(size)(answer)), inputs["masked"]
     hidden = np.asarray(hidden)[..., np.newaxis] == 1

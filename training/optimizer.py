@@ -1,5 +1,6 @@
 """Recipe -> optimizer: its schedule, the rate of each layer, and which weights decay."""
 
+import functools
 import math
 import re
 
@@ -105,9 +106,22 @@ class AdamW(_ByVariable, keras.optimizers.Adam):
     pass
 
 
+class _TrustOfKernels(keras.optimizers.Lamb):
+    amsgrad = False  # asked for by Adam's step
+
+    def update_step(self, gradient, variable, learning_rate):
+        decays = self.decays[self._get_variable_index(variable)]
+        step = keras.optimizers.Lamb if decays else keras.optimizers.Adam
+        step.update_step(self, gradient, variable, learning_rate)
+
+
 @_register
-class Lamb(_ByVariable, keras.optimizers.Lamb):
-    """arXiv:1904.00962, with decay outside of the trust ratio, as Keras has it."""
+class Lamb(_ByVariable, _TrustOfKernels):
+    """arXiv:1904.00962, with decay outside of the trust ratio, as Keras has it.
+
+    Weights that do not decay have no trust ratio, as in timm's lamb.py: what starts at 0 would stay
+    there.
+    """
 
 
 @_register
@@ -130,8 +144,9 @@ class SGD(_ByVariable, keras.optimizers.SGD):
 
 
 OPTIMIZERS: dict[str, tuple] = {  # class, and {its argument: a recipe's field}
-    "adamw": (AdamW, {"beta_2": "beta_2"}),
-    "lamb": (Lamb, {"beta_2": "beta_2"}),
+    # Of Keras's epsilon, 1e-7, gradients of large models come short.
+    "adamw": (functools.partial(AdamW, epsilon=1e-8), {"beta_2": "beta_2"}),
+    "lamb": (functools.partial(Lamb, epsilon=1e-8), {"beta_2": "beta_2"}),
     "lion": (Lion, {}),
     "muon": (Muon, {"adam_beta_2": "beta_2"}),
     "sgd": (SGD, {"momentum": "momentum"}),
@@ -147,16 +162,16 @@ def build_optimizer(recipe, steps_per_epoch, epochs, depth):
         depth: blocks of the model, for the rates of its layers.
     """
     steps = epochs * steps_per_epoch
-    warmup_steps = min(steps - 1, round(recipe.warmup_epochs * steps_per_epoch))
+    warmup_steps = min(steps // 2, round(recipe.warmup_epochs * steps_per_epoch))
     optimizer, fields = OPTIMIZERS[recipe.optimizer]
+    averages = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
     return optimizer(
         Schedule(recipe.learning_rate, steps, warmup_steps, recipe.schedule),
         decay=recipe.weight_decay,
         rates=layer_rates(recipe.layer_decay, depth),
         global_clipnorm=recipe.clip_norm or None,
-        use_ema=recipe.ema > 0,
-        ema_momentum=recipe.ema or 0.99,
         gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+        **averages,
         **{argument: getattr(recipe, field) for argument, field in fields.items()},
     )
 

@@ -122,7 +122,7 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
             answers = tf.concat([answers, tf.gather(taught, chosen)], axis=1)
         seed = tf.stack([recipe.seed, tf.cast(step, tf.int32)])
         for number, augment in enumerate(recipe.augment):
-            images, answers = augment(images, answers, fold_in(seed, number))
+            images, answers = augment(images, answers, fold_in(seed, 100 + number))
         images = preprocessing.normalise(images)
         shares, smooth = answers[:, :classes], recipe.label_smoothing
         targets = (1 - smooth) * shares + smooth / classes
@@ -135,7 +135,6 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
     pixels = examples.pixels
     at_hand = pixels is not None and preprocessing.keeps(pixels.shape)
     if at_hand and not (recipe.train_crop or recipe.augment_images):
-        pixels = tf.constant(pixels)
         batches = tf.data.Dataset.range(first, steps).map(gather, PARALLEL)
     else:
         batches = tf.data.Dataset.range(first * recipe.batch_size, steps * recipe.batch_size)
@@ -190,8 +189,11 @@ def _shuffled(position, count, seed, stream=0):
     epoch = tf.cast(position // count, tf.int32)
     streams = tf.broadcast_to(tf.cast(stream, tf.int32), tf.shape(epoch))
     seeds = tf.stack([tf.fill(tf.shape(epoch), seed), epoch, streams], axis=-1)
-    # tf.random.experimental.index_shuffle refuses one seed for each index.
-    return tf.raw_ops.RandomIndexShuffle(index=position % count, seed=seeds, max_index=count - 1)
+    # tf.random.experimental.index_shuffle refuses one seed for each index. With 4 rounds, the
+    # default, and seed 0, half of 100 images would stay where they are.
+    return tf.raw_ops.RandomIndexShuffle(
+        index=position % count, seed=seeds, max_index=count - 1, rounds=16
+    )
 
 
 def _by_class(examples):

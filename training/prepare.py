@@ -7,12 +7,10 @@ import numpy as np
 from training.datasets import find_splits
 from training.examples import split_off
 from training.pipeline import read_all
-from training.recipe import Recipe
 from training.trainer import dtype_policy
 from vit_keras.errors import InputError
 from vit_keras.masked import DecoderConfig, build_mae, build_mim
-from vit_keras.model import build_vit
-from vit_keras.preprocessing import Preprocessing
+from vit_keras.model import build_vit, default_preprocessing
 from vit_keras.variants import resolve_config
 from vit_keras.weights import from_weights
 
@@ -138,18 +136,14 @@ _PREPROCESSING = {  # its fields: the recipe's
 
 def _model_of(recipe, pretrained=None):
     """The ViTConfig (still without its classes) and Preprocessing that a recipe asks for."""
-    stated = {field: getattr(recipe, name) for field, name in _PREPROCESSING.items()}
     if pretrained:
-        stated = {
-            field: value
-            for field, value in stated.items()
-            if value != getattr(Recipe, _PREPROCESSING[field])
-        }
+        config, preprocessing = pretrained.config, pretrained.preprocessing
+    else:
+        size = {"image_size": recipe.image_size, "channels": recipe.channels}
+        config = resolve_config(recipe.variant, **size, **recipe.model)
+        preprocessing = default_preprocessing(config)
+    stated = {field: getattr(recipe, name) for field, name in _PREPROCESSING.items()}
+    stated = {field: value for field, value in stated.items() if value is not None}
     for field in stated.keys() & {"mean", "std"}:
         stated[field] = stated[field] * (recipe.channels if len(stated[field]) == 1 else 1)
-    if pretrained:
-        return pretrained.config, dataclasses.replace(pretrained.preprocessing, **stated)
-    config = resolve_config(
-        recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model
-    )
-    return config, Preprocessing(config.image_size, **stated)
+    return config, dataclasses.replace(preprocessing, **stated)

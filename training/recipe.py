@@ -12,6 +12,7 @@ import pydantic
 
 from training import augment as augmentations
 from training.augment_images import IMAGE_AUGMENTATIONS
+from training.losses import LOSSES
 from training.optimizer import DECAYS, OPTIMIZERS
 from vit_keras.config import ViTConfig
 from vit_keras.distillation import DISTILLATIONS
@@ -50,8 +51,8 @@ class Recipe:
             weights.
         model: further fields of ViTConfig.
         resize, crop_fraction, interpolation, mean, std: the model's Preprocessing; mean and std
-            are fractions of 255, for all channels alike or one number each. With weights, theirs
-            takes the place of each that is left at its default.
+            are fractions of 255, for all channels alike or one number each. None: that of the
+            weights, or "crop", 1.0, "bilinear", 0.5 and 0.5.
     Objective: by default, to tell the classes apart
         pretrain: "mae" or "mim", to fill in hidden patches (arXiv:2111.06377, arXiv:2111.09886),
             for which images need no labels; "none".
@@ -78,7 +79,8 @@ class Recipe:
             with images, and a model, that much smaller. For training from scratch: learned
             positions are resized each time.
     Optimisation
-        epochs, warmup_epochs: passes over the training images; the warm-up rises linearly.
+        epochs, warmup_epochs: passes over the training images; the warm-up rises linearly, for
+            half of the run at the most.
         steps: batches of the whole run, rounded to alike epochs, in place of `epochs`; 0 for none.
         batch_size: images a step.
         accumulate: steps whose gradients make one change of the weights.
@@ -90,7 +92,9 @@ class Recipe:
         beta_2: of AdamW, LAMB and what Muon leaves to AdamW.
         momentum: of SGD.
         clip_norm: global norm the gradients are clipped to; 0 for no clipping.
-        loss: "softmax" cross-entropy, or "sigmoid", the binary one of every class (DeiT III).
+        loss: "softmax" cross-entropy; "sigmoid", the binary one of every class, summed; or
+            "sigmoid-any", its mean, where a class mixed into an image counts as wholly there
+            (DeiT III).
         label_smoothing: fraction of the target spread over all classes, in training.
         ema: momentum, for each step, of the moving average of the weights which is evaluated and
             saved; 0 for none.
@@ -120,11 +124,11 @@ class Recipe:
     image_size: int | tuple[int, int] = 224
     channels: int = 3
     model: dict[str, object] = dataclasses.field(default_factory=dict)
-    resize: str = "crop"
-    crop_fraction: float = 1.0
-    interpolation: str = "bilinear"
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    resize: str | None = None
+    crop_fraction: float | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     pretrain: str = "none"
     mask_ratio: float = 0.75
@@ -198,8 +202,10 @@ class Recipe:
         sound = sound and sum(share for _, share in self.smaller_first) < 1
         rule = "pairs (fraction of image_size, fraction of the epochs), the latter below 1 in all"
         _check("smaller_first", self.smaller_first, sound, rule)
-        alone = self.tune == "head" and self.teacher
-        _check("tune", self.tune, not alone, "other than the head alone where there is a teacher")
+        whole = not (self.loss == "sigmoid-any" and self.label_smoothing)
+        _check("loss", self.loss, whole, "another one where labels are smoothed")
+        probed = bool(self.tune == "head" and self.teacher)
+        _check("tune", self.tune, not probed, "other than the head alone where there is a teacher")
         for field in _NOT_IN_PRETRAINING if self.pretrain != "none" else ():
             value = getattr(self, field)
             usual = value == type(self).__dataclass_fields__[field].default
@@ -262,7 +268,7 @@ def parse_value(key, text, types):
     if key not in types or key in _PARTS:
         raise InputError(f"no field is called {key!r}{did_you_mean(key, types)}")
     wanted = types[key]
-    if wanted is str:
+    if wanted is str or (wanted == str | None and text != "none"):
         return text
     if key == "train_crop":
         return None if text == "none" else augmentations.by_name(text, augmentations.CROPS)
@@ -270,13 +276,14 @@ def parse_value(key, text, types):
         names = [] if text == "none" else text.split(",")
         return tuple(augmentations.by_name(name, _AUGMENTATIONS[key]) for name in names)
     try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+        value = ast.literal_eval(_SPELLINGS.get(text, text))
     except (ValueError, SyntaxError):
         value = text
     if key == "smaller_first":
-        pairs = () if value == "none" else value
-        value = (pairs,) if pairs and not isinstance(pairs[0], tuple) else pairs
-    if wanted == tuple[float, ...] and isinstance(value, int | float):
+        pairs = value or ()
+        one = isinstance(pairs, tuple) and pairs and not isinstance(pairs[0], tuple)
+        value = (pairs,) if one else pairs
+    if wanted in (tuple[float, ...], tuple[float, ...] | None) and isinstance(value, int | float):
         value = (value,)
     try:
         return pydantic.TypeAdapter(wanted).validate_python(value, strict=True)
@@ -285,6 +292,7 @@ def parse_value(key, text, types):
         raise InputError(f"{key} must be of type {name}. Got {key}={text!r}.") from None
 
 
+_SPELLINGS = {"true": "True", "false": "False", "none": "None"}
 _PARTS: dict[str, tuple] = {  # a field: the class of its fields, and those decided elsewhere
     "model": (ViTConfig, ("image_size", "channels", "num_classes")),
     "decoder": (DecoderConfig, ("mask_ratio",)),
@@ -300,7 +308,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "balance": ("none", "sampling", "weights"),
     "optimizer": tuple(OPTIMIZERS),
     "schedule": tuple(DECAYS),
-    "loss": ("softmax", "sigmoid"),
+    "loss": tuple(LOSSES),
     "mixed_precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 

@@ -6,6 +6,7 @@ import math
 import keras
 import numpy as np
 
+from training.losses import LOSSES
 from training.optimizer import build_optimizer
 from training.tune import restrict
 from vit_keras.distillation import Distiller
@@ -103,9 +104,7 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if not (self.found or np.isfinite((logs or {}).get("loss", 0.0))):
             step = self.epoch * self.steps_per_epoch + batch + 1
-            optimizer = _inner(self.model.optimizer)
-            optimizer.iterations.assign(step - 1)  # the next step's rate would be read otherwise
-            rate = float(optimizer.learning_rate)
+            rate = float(_inner(self.model.optimizer)._learning_rate(step - 1))
             group = self.model.steps_per_execution
             where = f"step {step}" if group == 1 else f"one of the {group} steps up to {step}"
             self.found = f"{where} of epoch {self.epoch + 1} (learning rate {rate:.3g})"
@@ -116,12 +115,13 @@ def build_trainer(model, recipe, steps_per_epoch, epochs, teacher=None):
     """The same weights under another model, compiled, so that what is saved has no optimizer.
 
     Args:
+        model: ViT or a masked model.
+        recipe: Recipe.
+        steps_per_epoch, epochs: of the run.
         teacher: Teacher; None where there is none, or its answers come with the labels.
     """
-    loss = {"softmax": keras.losses.CategoricalCrossentropy,
-            "sigmoid": keras.losses.BinaryCrossentropy}[recipe.loss]  # fmt: skip
     labelled = {
-        "loss": loss(from_logits=True),
+        "loss": LOSSES[recipe.loss],
         "metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
     }
     with dtype_policy(recipe.mixed_precision):  # float16 needs its loss scaled

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_keras.config import check_choice
+from vit_keras.config import as_image_size, check_choice
 from vit_keras.errors import InputError, did_you_mean
 from vit_keras.model import ViT
 from vit_keras.positions import resize_matrix
@@ -115,7 +115,8 @@ class Teacher(keras.layers.Layer):
             return images
         how = _RESIZES[self.preprocessing.interpolation]
         down, across = (
-            resize_matrix(*sides, how).astype("float32") for sides in zip(old, new, strict=True)
+            resize_matrix(*sides, how).astype("float32")
+            for sides in zip(old, as_image_size(new), strict=True)
         )
         return ops.einsum("ry,byxk,cx->brck", down, images, across)
 

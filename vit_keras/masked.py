@@ -192,16 +192,24 @@ def mae_loss(patches, prediction, mask, normalised=True):
         patches: (batch, patches, pixels), the image's pixels as `Patches` cuts them.
         prediction: of the same shape.
         mask: (batch, patches), 1 for the hidden patches.
-        normalised: whether the target is each patch less its mean, over its deviation (unbiased
-            variance, 1e-6 added, as in the authors' models_mae.py).
+        normalised: whether the target is each patch less its mean, over its deviation.
     """
     if normalised:
-        pixels = patches.shape[-1]
-        centred = patches - ops.mean(patches, axis=-1, keepdims=True)
-        variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / (pixels - 1)
-        patches = centred / ops.sqrt(variance + 1e-6)
+        mean, deviation = patch_moments(patches)
+        patches = (patches - mean) / deviation
     error = ops.mean(ops.square(prediction - patches), axis=-1)  # (batch, patches)
     return ops.sum(error * mask) / ops.sum(mask)
+
+
+def patch_moments(patches):
+    """Each patch's mean, and its deviation as in the authors' models_mae.py of MAE.
+
+    The variance is the unbiased one, with 1e-6 added. (batch, patches, pixels) -> two times (batch,
+    patches, 1).
+    """
+    mean = ops.mean(patches, axis=-1, keepdims=True)
+    squares = ops.sum(ops.square(patches - mean), axis=-1, keepdims=True)
+    return mean, ops.sqrt(squares / (patches.shape[-1] - 1) + 1e-6)
 
 
 def mim_loss(patches, reconstruction, masked):

@@ -1,4 +1,4 @@
-"""A small CCT from scratch on CIFAR-10, 32x32 pixels, in an hour of two cores.
+"""A small CCT from scratch on CIFAR-10, 32x32 pixels, in ten minutes of two cores.
 
 python -m training fit cifar10 --data FOLDER     or tfds:cifar10, which is the default
 

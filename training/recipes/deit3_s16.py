@@ -2,8 +2,9 @@
 
 python -m training fit deit3_s16 --data IMAGENET     a folder with train/CLASS/ and val/CLASS/
 
-Numbers of the repository's README_revenge.md; here LAMB's decay is outside of its trust ratio, and
-stochastic depth grows from block to block, where theirs is the same in all.
+Numbers of the repository's README_revenge.md; here LAMB's decay is outside of its trust ratio,
+stochastic depth grows from block to block, where theirs is the same in all, every image is mixed by
+a share of its own, where theirs have one for the batch, and the rate ends at 0, theirs at 1e-5.
 Reported: 81.4 %. Measured: not run.
 """
 
@@ -32,7 +33,7 @@ RECIPE = Recipe(
     learning_rate=4e-3,
     weight_decay=0.05,
     clip_norm=1.0,  # inside apex's FusedLAMB
-    loss="sigmoid",
+    loss="sigmoid-any",
     label_smoothing=0.0,
     mixed_precision="mixed_bfloat16",
 )
