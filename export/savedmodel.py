@@ -21,14 +21,15 @@ def write_saved_model(model, folder):
 
     | signature | input | outputs |
     | --- | --- | --- |
-    | serving_default | `image_bytes` string (batch,): JPEG, PNG, BMP or GIF files | below |
+    | serving_default | `image_bytes` string (batch,): JPEG, PNG, BMP, GIF, WebP | below |
     | serve_images | `images` uint8 (batch, height, width, channels), any size | below |
     | serve_logits | `images` float32, normalised, the model's size | `logits` (batch, classes) |
 
-    The first two return `probabilities` float32 (batch, classes), `classes` int32 (batch, k) and
-    `labels` string (batch, k), the k <= 5 most probable classes in order. Bytes that are no image
-    fail the request and are named by their position in the batch. The folder assets.extra holds
-    labels.txt, a class a line, and preprocessing.json, what serve_logits expects.
+    The first two return `probabilities` float32 (batch, classes), in the order of the classes, and
+    of the k <= 5 most probable, best first, `labels` string, `scores` float32 and `classes` int32,
+    all (batch, k). Bytes that are no image fail the request and are named by their position in the
+    batch. The folder assets.extra holds labels.txt, a class a line, and preprocessing.json, what
+    serve_logits expects.
 
     Args:
         model: ViT.
@@ -39,11 +40,12 @@ def write_saved_model(model, folder):
 
     def answer(images):
         probabilities = tf.nn.softmax(model(images))
-        classes = tf.math.top_k(probabilities, min(TOP_K, labels.shape[0])).indices
+        scores, classes = tf.math.top_k(probabilities, min(TOP_K, labels.shape[0]))
         return {
             "probabilities": probabilities,
             "classes": classes,
             "labels": tf.gather(labels, classes),
+            "scores": scores,
         }
 
     def serving_default(image_bytes):
@@ -98,7 +100,7 @@ def decode_batch(image_bytes, preprocessing):
     missing = tf.sets.difference([tf.range(count)], [decoded[:-1]]).values
     whole = tf.debugging.Assert(
         tf.size(missing) == 0,
-        ["image_bytes holds no decodable JPEG, PNG, BMP or GIF at positions", missing],
+        ["image_bytes holds no decodable JPEG, PNG, BMP, GIF or WebP at positions", missing],
         summarize=-1,
     )
     with tf.control_dependencies([whole]):

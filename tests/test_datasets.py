@@ -70,16 +70,18 @@ def test_folder_of_splits(photographs, tmp_path):
     assert pixels(splits["validation"], 0).shape[-1] == 1
 
 
-def test_hidden_and_other_files_are_left_alone(photographs, tmp_path):
+def test_hidden_and_other_files_are_left_alone(photographs, tmp_path, capsys):
     shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
     (tmp_path / ".cache").mkdir()
     (tmp_path / "red" / "notes.txt").write_text("none")
     (tmp_path / "red" / "._00.jpg").write_bytes(b"")
+    (tmp_path / "blue" / "scan.TIFF").write_bytes(b"")
 
     train = load_dataset(str(tmp_path), channels=3)["train"]
 
     assert train.class_names == ("blue", "red")
     assert len(train) == 24
+    assert "Warning: 1 images in" in capsys.readouterr().out
 
 
 def test_folders_that_cannot_be_used_are_refused(tmp_path):

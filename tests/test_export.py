@@ -91,6 +91,8 @@ def test_bytes_signature_is_the_whole_way_from_file_to_label(exported, signature
         np.testing.assert_allclose(answer["probabilities"][index], expected, atol=1e-5)
         order = np.argsort(-expected)[:5]
         assert answer["classes"][index].numpy().tolist() == order.tolist()
+        scores = answer["scores"][index].numpy()
+        assert scores.tolist() == answer["probabilities"][index].numpy()[order].tolist()
         labels = [label.decode() for label in answer["labels"][index].numpy()]
         assert labels == [CLASSES[i] for i in order]
 
@@ -305,7 +307,7 @@ def test_mistakes_are_one_line(exported, tmp_path):
         ([model, "--format", "tflight", "--out", "x"], "no export format 'tflight'; did you mean"),
         ([str(tmp_path / "model.keras"), "--out", "x"], "samples holds no images to verify"),
         ([model, "--images", str(broken), "--out", "x"], "a.jpg cannot be read as an image"),
-        (["none.keras", "--out", "x"], "none.keras cannot be loaded"),
+        (["none.keras", "--out", "x"], "none.keras does not exist"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)

@@ -231,11 +231,16 @@ def test_classes_that_cannot_be_learned_are_refused(recipe, photographs, tmp_pat
 
 
 def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
-    with pytest.raises(InputError, match="is in use; name another"):
+    with pytest.raises(InputError, match="holds a finished run; name another"):
         fit(recipe, run_folder)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is in use"):
+    with pytest.raises(InputError, match="is not empty"):
         fit(recipe, tmp_path / "file")
+    killed = tmp_path / "killed"
+    shutil.copytree(run_folder, killed)
+    (killed / "report.md").unlink()
+    with pytest.raises(InputError, match="holds an unfinished run"):
+        fit(recipe, killed)
 
 
 @pytest.mark.slow
@@ -305,7 +310,7 @@ def test_evaluate_command_prints_and_writes(run_folder, photographs, capsys, tmp
 
     printed = capsys.readouterr().out
     found = json.loads(out.read_text())
-    assert f"Accuracy {found['accuracy']:.1%} on 24 images (train split)" in printed
+    assert f"Accuracy {found['accuracy']:.1%} on 24 images\n" in printed
     assert "| blue" in printed
     examples = find_splits(str(photographs), 3)["train"]()
     model = load_model(run_folder / "model.keras")
@@ -359,7 +364,7 @@ def test_predict_command_takes_files_folders_and_globs_and_carries_on(
 
 
 def test_predict_refuses_what_is_no_model(tmp_path):
-    with pytest.raises(SystemExit, match="Error: nothing.keras cannot be loaded"):
+    with pytest.raises(SystemExit, match="Error: nothing.keras does not exist"):
         main(["predict", "nothing.keras", str(tmp_path)])
 
 

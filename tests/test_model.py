@@ -209,14 +209,14 @@ def test_broken_files_are_refused_by_name(tmp_path):
     whole = broken.read_bytes()
     broken.write_bytes(whole[:5000])
 
-    with pytest.raises(InputError, match="broken.keras cannot be loaded"):
+    with pytest.raises(InputError, match="broken.keras is no whole .keras file"):
         load_model(broken)
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
     broken.write_bytes(flipped)
     with pytest.raises(InputError, match="broken.keras cannot be loaded"):
         load_model(broken)
-    with pytest.raises(InputError, match="nothing.keras cannot be loaded"):
+    with pytest.raises(InputError, match="nothing.keras does not exist"):
         load_model(tmp_path / "nothing.keras")
 
 

@@ -107,11 +107,13 @@ def test_wrong_preprocessing_is_refused(wrong, message):
         *(("png", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")),
         *(("bmp", mode) for mode in ("RGB", "RGBA", "L", "P")),
         *(("gif", mode) for mode in ("RGB", "L", "P")),
+        *(("webp", mode) for mode in ("RGB", "RGBA")),
         *(("jpeg", mode) for mode in ("RGB", "L")),
     ],
 )
 def test_every_kind_of_file_decodes_as_pillow_does(suffix, mode):
-    content = encoded(photograph(2, (0, 0, 255)).convert(mode), suffix)
+    options = {"lossless": True} if suffix == "webp" else {}
+    content = encoded(photograph(2, (0, 0, 255)).convert(mode), suffix, **options)
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int)
 
     decoded = decode_image(content).numpy()
@@ -148,11 +150,12 @@ def test_cmyk_photographs_become_rgb():
 
 def test_animations_give_their_first_frame():
     frames = [photograph(seed, (255, 0, 0)).convert("P") for seed in range(3)]
-    content = encoded(frames[0], "gif", save_all=True, append_images=frames[1:])
+    for suffix, options in (("gif", {}), ("webp", {"lossless": True})):
+        content = encoded(frames[0], suffix, save_all=True, append_images=frames[1:], **options)
 
-    decoded = decode_image(content).numpy()
+        decoded = decode_image(content).numpy()
 
-    assert (decoded == np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))).all()
+        assert (decoded == np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

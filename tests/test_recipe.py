@@ -67,6 +67,7 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("seed=-1", "seed must be in [0, 2**31)"),
         ("epochs", "--set needs key=value. Got 'epochs'"),
         ("epochs=0", "epochs must be at least 1"),
+        ("learning_rate=1e999", "learning_rate must be finite"),
         ("learning_rate=-1", "learning_rate must be above 0"),
         ("ema=1.0", "ema must be in [0, 1)"),
         ("channels=2", "1 (grey) or 3 (RGB)"),

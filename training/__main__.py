@@ -30,7 +30,7 @@ def _parser():
     data.set_defaults(run=_data)
     data.add_argument("--recipe", default="photos", help=f"{recipe}; photos by default")
     data.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("data-sheet"), help="folder; data-sheet"
+        "--out", type=pathlib.Path, default=pathlib.Path("runs/data"), help="folder; runs/data"
     )
 
     fit = commands.add_parser("fit", help="train by a recipe, into a run folder")
@@ -122,15 +122,17 @@ def _evaluate(arguments):
     split, examples, unreadable = evaluate.load_evaluation_images(
         model, arguments.data, arguments.split, arguments.data_dir
     )
-    if split == "train":
-        print("Note: these may be the images the model was trained on.", file=sys.stderr)
+    if f" trained on {arguments.data}" in model.description and split in ("train", None):
+        print("Note: these are the images the model was trained on.", file=sys.stderr)
     probabilities = evaluate.predict_probabilities(model, examples, arguments.flip)
-    evaluation = {"split": split, **evaluate.evaluate(probabilities, examples)}
+    asked = {"model": arguments.model, "data": arguments.data, "flip": arguments.flip}
+    evaluation = {**asked, "split": split, **evaluate.evaluate(probabilities, examples)}
     evaluation["unreadable"] = unreadable
     print(evaluate.format_evaluation(evaluation))
     for name, reason in unreadable.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     label = pathlib.Path(arguments.data.replace(":", "-")).resolve().name
+    label += "-flip" * arguments.flip
     default = pathlib.Path(arguments.model).with_name(f"evaluation-{label}.json")
     write_json(arguments.out or default, evaluation)
 

@@ -27,6 +27,7 @@ FASHION_CLASSES = (
     "Bag",
     "Ankle boot",
 )
+UNSUPPORTED = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2")
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -158,16 +159,21 @@ def _folder_split(folder, class_names, channels):
 
 def _read_folders(folder, classes, channels):
     """All images below folder/PATH for each {class: PATH}"""
-    files, labels = [], []
+    files, labels, others = [], [], 0
     for label, path in enumerate(classes.values()):
-        found = sorted(
+        names = sorted(
             os.path.join(parent, file)
             for parent, _, names in os.walk(folder / path)
             for file in names
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+            if not file.startswith(".")
         )
+        found = [name for name in names if name.lower().endswith(SUFFIXES)]
         files += found
         labels += [label] * len(found)
+        others += sum(name.lower().endswith(UNSUPPORTED) for name in names)
+    if others:
+        kinds = ", ".join(UNSUPPORTED)
+        print(f"Warning: {others} images in {folder} are left out ({kinds}): convert them.")
     if not files:
         raise InputError(
             f"{folder} holds no images; files must end in {', '.join(SUFFIXES)} and, to be "

@@ -65,7 +65,7 @@ def evaluate(probabilities, examples):
 def format_evaluation(evaluation):
     """The evaluation as a Markdown table, above it a line with the totals."""
     line = f"Accuracy {evaluation['accuracy']:.1%} on {evaluation['images']:,} images"
-    if "split" in evaluation:
+    if evaluation.get("split"):
         line += f" ({evaluation['split']} split)"
     if "top5_accuracy" in evaluation:
         line += f", top-5 {evaluation['top5_accuracy']:.1%}"
@@ -87,7 +87,8 @@ def load_evaluation_images(model, data, split=None, data_dir=""):
             first there is of test, validation and train.
 
     Returns:
-        the split's name, Examples, and {name: reason} of unreadable images that were left out.
+        the split's name, or None where all images are one, Examples, and {name: reason} of
+        unreadable images that were left out.
 
     Raises:
         InputError: where that split does not exist, or has classes the model does not know.
@@ -109,4 +110,4 @@ def load_evaluation_images(model, data, split=None, data_dir=""):
             f"{len(examples.class_names)}."
         )
     readable, reasons = read_all(examples)
-    return split, readable, reasons
+    return None if list(found) == ["train"] else split, readable, reasons

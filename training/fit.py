@@ -62,7 +62,11 @@ def fit(recipe, out, callbacks=()):
     if run.exists() and not (
         run.is_dir() and {path.name for path in run.iterdir()} <= {"config.json", "unreadable.txt"}
     ):
-        raise InputError(f"the run folder {run} is in use; name another one with --out.")
+        state = "is not empty"
+        if (run / "config.json").exists():
+            finished = (run / "report.md").exists()
+            state = f"holds {'a finished' if finished else 'an unfinished'} run"
+        raise InputError(f"the run folder {run} {state}; name another one with --out.")
     pretrained, config, preprocessing = settings(recipe)
     splits = load_splits(recipe)
     run.mkdir(parents=True, exist_ok=True)

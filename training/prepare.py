@@ -8,6 +8,7 @@ from training.datasets import find_splits
 from training.examples import split_off
 from training.pipeline import read_all
 from training.trainer import dtype_policy
+from training.tune import check_tune
 from vit_keras.errors import InputError
 from vit_keras.masked import DecoderConfig, build_mae, build_mim
 from vit_keras.model import build_vit, default_preprocessing
@@ -28,7 +29,9 @@ def settings(recipe):
     if not (recipe.weights or recipe.image_size):
         raise InputError("this recipe starts from weights; name some with --weights.")
     pretrained = _pretrained(recipe) if recipe.weights else None
-    return pretrained, *_model_of(recipe, pretrained)
+    config, preprocessing = _model_of(recipe, pretrained)
+    check_tune(recipe.tune, config)
+    return pretrained, config, preprocessing
 
 
 def new_model(recipe, pretrained, config, preprocessing, class_names):

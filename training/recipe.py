@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import math
 import pathlib
 import re
 import typing
@@ -173,6 +174,8 @@ class Recipe:
     steps_per_execution: int = 1
 
     def __post_init__(self):
+        for field, value in vars(self).items():
+            _check(field, value, not isinstance(value, float) or math.isfinite(value), "finite")
         for field in (
             *("epochs", "batch_size", "validate_every", "steps_per_execution"),
             *("accumulate", "repeats", "mask_unit", "sheet_every"),

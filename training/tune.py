@@ -12,7 +12,7 @@ from vit_keras.errors import InputError
 
 HEADS = ("head", "head_dist")
 BEHIND_BLOCKS = ("norm", "pool", "pool_dist", "pre_logits", "pre_logits_dist", *HEADS)
-STRENGTHS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of a linear probe's penalty
+STRENGTHS = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of a linear probe's penalty
 
 
 def restrict(model, tune):
@@ -26,16 +26,15 @@ def restrict(model, tune):
         tune: "full", "last-N-blocks" or "lora-R", as in `Recipe`.
 
     Raises:
-        InputError: for more blocks than the model has.
+        InputError: as `check_tune`.
     """
     if tune == "full":
         return
-    number = int("".join(filter(str.isdigit, tune)))
+    check_tune(tune, model.config)
+    number = _number(tune)
     trained: tuple[str, ...] = HEADS
     if tune.startswith("last"):
         depth = model.config.depth
-        if number > depth:
-            raise InputError(f"the model has {depth} blocks. Got tune={tune!r}.")
         trained = (*BEHIND_BLOCKS, *(f"block_{depth - 1 - index}" for index in range(number)))
     for layer in model.layers:
         if layer.name not in trained:
@@ -47,6 +46,20 @@ def restrict(model, tune):
             for dense in (block.attention.qkv, block.attention.projection,
                           block.mlp.expand, block.mlp.reduce):  # fmt: skip
                 dense.enable_lora(number)
+
+
+def check_tune(tune, config):
+    """Refuses to train more blocks than a model of this ViTConfig has.
+
+    Raises:
+        InputError: for "last-N-blocks" with an N that is too large.
+    """
+    if tune.startswith("last") and _number(tune) > config.depth:
+        raise InputError(f"the model has {config.depth} blocks. Got tune={tune!r}.")
+
+
+def _number(tune):
+    return int("".join(filter(str.isdigit, tune)))
 
 
 def fit_head(model, recipe, train, validation):

@@ -6,7 +6,7 @@ pipelines and exported SavedModels have in common.
 
 import tensorflow as tf
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 # The entry of tag 0x0112, type SHORT, one value, in the first TIFF directory; little, then big
 # endian (Exif 2.32, section 4.6.4). \C is RE2's "any byte".
@@ -23,12 +23,12 @@ _UPRIGHT = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1
 
 
 def decode_image(encoded, channels=3):
-    """Decodes JPEG, PNG, BMP or the first frame of a GIF.
+    """Decodes JPEG, PNG, BMP, WebP, or the first frame of an animated GIF or WebP.
 
     Args:
         encoded: scalar string tensor, the bytes of an image file.
         channels: 3 for RGB, 1 for grey. Grey and CMYK images are converted, transparency is
-            dropped, 16-bit images are scaled to 8, and a JPEG's Exif orientation is applied.
+            dropped, 16-bit images are scaled to 8, and the Exif orientation of a JPEG is applied.
 
     Returns:
         uint8 tensor (height, width, channels).
@@ -40,9 +40,7 @@ def decode_image(encoded, channels=3):
         tf.io.is_jpeg(encoded),
         # The exact inverse transform, which Pillow uses too; tf.io.decode_image takes a fast one.
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: _with_palette(
-            tf.io.decode_image(encoded, channels=3, expand_animations=False), encoded
-        ),
+        lambda: _other_than_jpeg(encoded),
     )
     orientation = exif_orientation(encoded)
     image = tf.cond(orientation > 1, lambda: _upright(image, orientation), lambda: image)
@@ -70,6 +68,18 @@ def _upright(image, orientation):
     image = tf.transpose(image, tf.where(transposed > 0, [1, 0, 2], [0, 1, 2]))
     image = tf.reverse(image, tf.range(rows))  # of no axis, or the first
     return tf.reverse(image, tf.range(1, 1 + columns))
+
+
+def _other_than_jpeg(encoded):
+    def webp():  # which TensorFlow decodes as it is or not at all, with 3 channels or 4
+        return tf.io.decode_image(encoded, expand_animations=False)[..., :3]
+
+    def other():
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return _with_palette(image, encoded)
+
+    head = tf.strings.substr(encoded, 0, 12)
+    return tf.cond(tf.strings.regex_full_match(head, r"RIFF\C{4}WEBP"), webp, other)
 
 
 def _with_palette(image, encoded):

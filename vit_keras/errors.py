@@ -16,10 +16,13 @@ class InputError(ValueError):
 def one_line_errors():
     """For command lines: prints a user's mistake as one line and exits with status 1.
 
-    Defects keep their traceback.
+    Ctrl-C ends with status 130, as shells have it. Defects keep their traceback.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
     except (InputError, OSError) as error:
         sys.exit("Error: " + " ".join(str(error).split("\n")))
 

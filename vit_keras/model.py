@@ -1,6 +1,8 @@
 """A variant's name or ViTConfig -> functional keras.Model, images to logits."""
 
 import dataclasses
+import pathlib
+import zipfile
 
 import keras
 
@@ -108,6 +110,10 @@ def load_model(path) -> ViT:
     Raises:
         InputError: where there is none, or the file is broken or holds another model.
     """
+    if not pathlib.Path(path).exists():
+        raise InputError(f"{path} does not exist.")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is no whole .keras file.")
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # a broken file can fail in any of its layers: zip, JSON, HDF5
