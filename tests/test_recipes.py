@@ -18,6 +18,10 @@ WEIGHTS = {  # of tiny models, in the files of those the recipe is for
 }
 
 
+TEACHERS = ("deit_distill", "deit_s16_distilled")
+TEACHER = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 16, "class_names": ("blue", "red")}
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_says_how_it_is_run_and_what_came_of_it(name):
     text = (pathlib.Path("training/recipes") / f"{name}.py").read_text()
@@ -39,6 +43,12 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
         # What trains here has a single block, for one epoch of each image size.
         epochs = len(phases(recipe, whole.config, 10))
         changes = {"model": {**recipe.model, "depth": 1}, "epochs": epochs}
+    if recipe.pretrain != "none":
+        changes["decoder"] = {**recipe.decoder, "depth": 1}
+    if name in TEACHERS:
+        teacher = build_vit("vit_b16", num_classes=2, image_size=16, patch_size=8, **TEACHER)
+        teacher.save(tmp_path / "teacher.keras")
+        changes["teacher"] = str(tmp_path / "teacher.keras")
     changes |= {"data": str(photographs), "validation_split": "", "batch_size": 8, "jit": False}
 
     fit(dataclasses.replace(recipe, **changes), tmp_path / "run")
@@ -46,4 +56,4 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
     model = load_model(tmp_path / "run" / "model.keras")
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     if name not in WEIGHTS:
-        assert model.input_shape == whole.input_shape
+        assert model.config.image_size == whole.config.image_size

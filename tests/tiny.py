@@ -23,7 +23,8 @@ def randomise(model, seed=0):
 def tiny_model(**overrides):
     """A ViT of width 48 and depth 2 with random weights, for 16x24 RGB images and 5 classes."""
     options = {"image_size": (16, 24), "num_classes": 5, **TINY, **overrides}
-    return randomise(vit_keras.build_vit("vit_b16", **options))
+    seed = options.pop("seed", 0)
+    return randomise(vit_keras.build_vit("vit_b16", **options), seed)
 
 
 def photograph(seed, colour, size=(40, 30)):

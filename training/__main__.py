@@ -116,9 +116,8 @@ def _recipe(arguments):
 def _evaluate(arguments):
     from training import evaluate
     from vit_keras.files import write_json
-    from vit_keras.model import load_model
 
-    model = load_model(arguments.model)
+    model = _classifier(arguments.model)
     split, examples, unreadable = evaluate.load_evaluation_images(
         model, arguments.data, arguments.split, arguments.data_dir
     )
@@ -140,9 +139,8 @@ def _evaluate(arguments):
 def _predict(arguments):
     from training.predict import find_images, predict
     from vit_keras.errors import InputError
-    from vit_keras.model import load_model
 
-    model = load_model(arguments.model)
+    model = _classifier(arguments.model)
     failed = False
     for pattern in arguments.images:
         try:
@@ -161,6 +159,19 @@ def _predict(arguments):
                 print(f"{path}: {listed}", flush=True)
     if failed:
         sys.exit(1)
+
+
+def _classifier(path):
+    from vit_keras.errors import InputError
+    from vit_keras.model import load_model
+
+    model = load_model(path)
+    if not model.config.num_classes:
+        raise InputError(
+            f"{path} has no classes; fine-tune it first: python -m training fit finetune "
+            f"--weights {path} --data FOLDER."
+        )
+    return model
 
 
 def _count(text):

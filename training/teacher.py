@@ -10,7 +10,7 @@ import tensorflow as tf
 from training.pipeline import evaluation_batches
 from vit_keras.distillation import Teacher
 from vit_keras.errors import InputError
-from vit_keras.model import ViT
+from vit_keras.model import ViT, load_any
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.weights import from_weights
 from vit_keras.weights.sources import in_run_folder
@@ -46,14 +46,17 @@ def load_teacher(recipe, student):
             preprocessing = Preprocessing(**json.loads((extra / "preprocessing.json").read_text()))
             names = tuple((extra / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1])
     elif path.suffix == ".keras":
-        model = _keras_model(path)
+        model = load_any(path)
     else:
         model = from_weights(recipe.teacher)
     if isinstance(model, ViT):
         if not model.config.num_classes:
             raise InputError(f"the teacher {recipe.teacher} has no classes.")
         return Teacher(model, student)
-    preprocessing = preprocessing or _stated(recipe, student, model.input_shape)
+    shape = model.input_shape
+    if not (isinstance(shape, tuple) and len(shape) == 4):
+        raise InputError(f"the teacher {path} takes no batch of images. Its input: {shape}.")
+    preprocessing = preprocessing or _stated(recipe, student, shape)
     return Teacher(model, student, preprocessing, names, _gives_probabilities(model))
 
 
@@ -67,18 +70,6 @@ def answers(teacher, student, examples):
     asked = keras.Model(student.input, teacher(student.input))
     logits = asked.predict(batches.map(lambda images, labels: images), verbose=0)
     return np.asarray(keras.ops.softmax(logits))
-
-
-def _keras_model(path):
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # a broken file can fail in any of its layers
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise InputError(f"the teacher {path} cannot be loaded: {reason}") from error
-    shape = model.input_shape
-    if not (isinstance(shape, tuple) and len(shape) == 4):
-        raise InputError(f"the teacher {path} takes no batch of images. Its input: {shape}.")
-    return model
 
 
 def _saved_model(path):

@@ -1,6 +1,7 @@
 """Vision Transformers for Keras 3: normalised images -> logits."""
 
 from vit_keras.config import ViTConfig
+from vit_keras.distillation import Distiller, Teacher
 from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
 from vit_keras.errors import InputError
 from vit_keras.layers import MLP, LayerNorm, MultiHeadSelfAttention, TransformerBlock
@@ -11,6 +12,7 @@ from vit_keras.masked import (
     build_mae,
     build_mim,
     mae_loss,
+    mim_loss,
 )
 from vit_keras.model import ViT, build_vit, get_config, load_model
 from vit_keras.pooling import AttentionPool, Pool, SequencePool
@@ -28,6 +30,7 @@ __all__ = [
     "AttentionPool",
     "ConvolutionStem",
     "DecoderConfig",
+    "Distiller",
     "InputError",
     "LayerNorm",
     "LoadReport",
@@ -41,6 +44,7 @@ __all__ = [
     "Preprocessing",
     "ResNetStem",
     "SequencePool",
+    "Teacher",
     "TransformerBlock",
     "ViT",
     "ViTConfig",
@@ -52,5 +56,6 @@ __all__ = [
     "load_model",
     "load_weights",
     "mae_loss",
+    "mim_loss",
     "save_weights",
 ]

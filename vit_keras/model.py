@@ -110,17 +110,26 @@ def load_model(path) -> ViT:
     Raises:
         InputError: where there is none, or the file is broken or holds another model.
     """
+    model = load_any(path)
+    get_config(model)
+    return model
+
+
+def load_any(path) -> keras.Model:
+    """Loads a .keras file of any model, without compiling it.
+
+    Raises:
+        InputError: where there is none, or the file is broken.
+    """
     if not pathlib.Path(path).exists():
         raise InputError(f"{path} does not exist.")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is no whole .keras file.")
     try:
-        model = keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False)
     except Exception as error:  # a broken file can fail in any of its layers: zip, JSON, HDF5
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(f"{path} cannot be loaded as a .keras model: {reason}") from error
-    get_config(model)
-    return model
 
 
 def _output(config, images):

@@ -1,0 +1,229 @@
+"""Distillation: losses by hand, teachers of every kind, students in fit."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from tiny import tiny_model
+
+import vit_keras
+from export.export import export
+from training.fit import fit
+from training.pipeline import training_batches
+from training.prepare import load_splits
+from training.teacher import answers, load_teacher
+from training.trainer import build_trainer
+from vit_keras import Distiller, InputError, Preprocessing, Teacher
+from vit_keras.distillation import hard_loss, soft_loss
+
+RANDOM = np.random.default_rng(0)
+LOGITS, TAUGHT = RANDOM.normal(0, 3, (2, 6, 5)).astype("float32")
+
+
+def test_hard_loss_is_cross_entropy_with_the_teachers_decision():
+    expected = -log_softmax(LOGITS, axis=1)[np.arange(6), TAUGHT.argmax(axis=1)]
+
+    np.testing.assert_allclose(hard_loss(LOGITS, TAUGHT), expected, rtol=1e-5)
+
+
+def test_soft_loss_is_the_divergence_of_softened_probabilities():
+    teacher = softmax(TAUGHT / 3, axis=1)
+    expected = 9 * (teacher * (np.log(teacher) - log_softmax(LOGITS / 3, axis=1))).sum(axis=1)
+
+    np.testing.assert_allclose(soft_loss(LOGITS, TAUGHT, 3.0), expected, rtol=1e-4)
+    np.testing.assert_allclose(soft_loss(TAUGHT, TAUGHT, 3.0), 0, atol=1e-5)
+
+
+def images_for(model, count=6):
+    return RANDOM.normal(size=(count, *model.input_shape[1:])).astype("float32")
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_training_step_has_the_loss_of_the_paper(kind, cached):
+    student, teacher = tiny_model(distilled=True, seed=1), tiny_model(seed=2)
+    images, labels = images_for(student), np.eye(5, dtype="float32")[[0, 1, 2, 3, 4, 0]]
+    weights = np.array([1, 2, 1, 1, 0.5, 1], "float32")
+    taught = np.asarray(teacher(images))
+    targets = np.hstack([labels, softmax(taught, axis=1)]) if cached else labels
+    distiller = Distiller(student, None if cached else Teacher(teacher, student), kind, 0.3, 2.0)
+    crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy, metrics=["accuracy"])
+    heads = [student.get_layer(name).output for name in ("head", "head_dist")]
+    logits, distilled = map(np.asarray, keras.Model(student.input, heads)(images))
+
+    found = distiller.train_on_batch(images, targets, weights, return_dict=True)
+
+    own = -(labels * log_softmax(logits, axis=1)).sum(axis=1)
+    if kind == "hard":
+        theirs = -log_softmax(distilled, axis=1)[np.arange(6), taught.argmax(axis=1)]
+    else:
+        soft = softmax(taught / 2, axis=1)
+        theirs = 4 * (soft * (np.log(soft) - log_softmax(distilled / 2, axis=1))).sum(axis=1)
+    expected = (weights * (0.7 * own + 0.3 * theirs)).mean()
+    assert found["loss"] == pytest.approx(expected, rel=1e-4)
+    both = np.asarray(student(images)).argmax(axis=1)
+    assert found["accuracy"] == pytest.approx((both == labels.argmax(axis=1)).mean())
+    evaluated = distiller.evaluate(images, labels, verbose=0, return_dict=True)
+    mean = -(labels * log_softmax((logits + distilled) / 2, axis=1)).sum(axis=1).mean()
+    assert evaluated["loss"] == pytest.approx(mean, rel=1e-4)
+
+
+def test_only_the_student_learns():
+    student, teacher = tiny_model(distilled=True, seed=1), tiny_model(seed=2)
+    before = [np.array(weight) for weight in teacher.weights]
+    distiller = Distiller(student, Teacher(teacher, student))
+    distiller.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+
+    distiller.fit(images_for(student), np.eye(5)[[0, 1, 2, 3, 4, 0]], verbose=0)
+
+    for weight, value in zip(teacher.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    trained = {weight.path for weight in distiller.trainable_variables}
+    assert trained == {weight.path for weight in student.trainable_variables}
+
+
+def test_a_student_without_the_token_learns_both_with_one_head():
+    student, teacher = tiny_model(seed=1), tiny_model(seed=2)
+    distiller = Distiller(student, Teacher(teacher, student))
+
+    logits, distilled = np.asarray(distiller(images_for(student)))
+
+    np.testing.assert_array_equal(logits, distilled)
+
+
+def test_teachers_see_images_as_they_were_trained():
+    student = tiny_model(
+        preprocessing=Preprocessing((16, 24), mean=(0.4, 0.5, 0.6), std=(0.2,) * 3)
+    )
+    seen = Preprocessing((32, 40), crop=0.5, mean=(0.1, 0.2, 0.3), std=(0.3, 0.4, 0.5))
+    teacher = tiny_model(image_size=(32, 40), preprocessing=seen)
+    pixels = RANDOM.integers(0, 256, (2, 16, 24, 3)).astype("uint8")
+
+    found = Teacher(teacher, student)(student.preprocessing(pixels))
+
+    stretched = keras.ops.image.resize(pixels.astype("float32"), (32, 40), antialias=True)
+    np.testing.assert_allclose(found, teacher(seen.normalise(stretched)), atol=1e-4)
+
+
+def test_teachers_of_colour_see_grey_images_in_colour():
+    student, teacher = tiny_model(channels=1), tiny_model()
+    images = images_for(student)
+
+    found = Teacher(teacher, student)(images)
+
+    np.testing.assert_allclose(found, teacher(np.repeat(images, 3, axis=-1)), atol=1e-5)
+    with pytest.raises(InputError, match="sees 1 channels, and the student's images have 3"):
+        Teacher(student, teacher)
+
+
+def test_classes_are_matched_by_name():
+    student = tiny_model(num_classes=2, class_names=("b", "a"))
+    teacher = tiny_model(num_classes=3, class_names=("a", "c", "b"))
+    images = images_for(student)
+
+    found = Teacher(teacher, student)(images)
+
+    np.testing.assert_allclose(found, np.asarray(teacher(images))[:, [2, 0]], atol=1e-6)
+    with pytest.raises(InputError, match="the teacher knows no class 'c'"):
+        Teacher(student, teacher)
+    with pytest.raises(InputError, match="the teacher tells 5 classes apart, the student 2"):
+        Distiller(student, Teacher(tiny_model(), student))
+    with pytest.raises(InputError, match="distillation must be one of hard, soft"):
+        Distiller(student, Teacher(teacher, student), "strict")
+
+
+@pytest.fixture(scope="session")
+def teachers(run_folder, tmp_path_factory):
+    """{kind: source} of one model in every form that a teacher may have"""
+    folder = tmp_path_factory.mktemp("teachers")
+    vit = vit_keras.load_model(run_folder / "model.keras")
+    export(run_folder / "model.keras", ["savedmodel"], folder)
+    plain = keras.Model(vit.input, vit.output)
+    plain.save(folder / "plain.keras")
+    keras.Model(vit.input, keras.layers.Softmax()(vit.output)).save(folder / "softmax.keras")
+    keras.Model(vit.input, keras.layers.Softmax()(vit.output)).export(
+        folder / "foreign", verbose=False
+    )
+    return {
+        "run folder": run_folder,
+        "ViT": run_folder / "model.keras",
+        "exported": folder / "saved_model" / "1",
+        "Keras": folder / "plain.keras",
+        "probabilities": folder / "softmax.keras",
+        "foreign SavedModel": folder / "foreign",
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["run folder", "ViT", "exported", "Keras", "probabilities", "foreign SavedModel"]
+)
+def test_every_kind_of_teacher_says_the_same(kind, teachers, run_folder, recipe):
+    vit = vit_keras.load_model(run_folder / "model.keras")
+    spec = dataclasses.replace(vit.preprocessing, mean=(0.4,) * 3)
+    student = tiny_model(num_classes=2, class_names=("red", "blue"), preprocessing=spec)
+    stated = {} if kind in ("run folder", "ViT", "exported") else {"teacher_mean": (0.5,)}
+    named = dataclasses.replace(recipe, teacher=str(teachers[kind]), **stated)
+    pixels = RANDOM.integers(0, 256, (4, 16, 24, 3)).astype("uint8")
+
+    found = softmax(load_teacher(named, student)(spec(pixels)), axis=1)
+
+    expected = softmax(vit(vit.preprocessing(pixels)), axis=1)
+    if not stated:  # what says its classes' names has them in the student's order
+        expected = expected[:, ::-1]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_is_no_teacher_is_refused(recipe, tmp_path, run_folder):
+    student = tiny_model(num_classes=2)
+    (tmp_path / "picture.keras").write_bytes(b"\x89PNG")
+    headless = tiny_model(num_classes=0)
+    headless.save(tmp_path / "headless.keras")
+    for source, message in (
+        ("nothing.keras", "nothing.keras does not exist"),
+        ("picture.keras", "picture.keras is no whole .keras file"),
+        ("headless.keras", "has no classes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_teacher(dataclasses.replace(recipe, teacher=str(tmp_path / source)), student)
+
+
+def test_cached_answers_are_mixed_as_labels_are(recipe, run_folder):
+    named = dataclasses.replace(
+        recipe, teacher=str(run_folder), teacher_cache=True, label_smoothing=0.2, augment=()
+    )
+    train = load_splits(named)["train"]
+    student = tiny_model(num_classes=2, class_names=train.class_names)
+    taught = answers(load_teacher(named, student), student, train)
+
+    def halve(images, labels, seed):
+        return (images + images[::-1]) / 2, (labels + labels[::-1]) / 2
+
+    np.testing.assert_allclose(taught.sum(axis=1), 1, atol=1e-5)
+    spec = student.preprocessing
+    plain = next(iter(training_batches(train, named, spec, 1, taught=taught)))[1].numpy()
+    mixed = dataclasses.replace(named, augment=(halve,))
+    found = next(iter(training_batches(train, mixed, spec, 1, taught=taught)))[1].numpy()
+    assert plain.shape == (4, 4)
+    np.testing.assert_allclose(np.sort(plain[:, :2]), [[0.1, 0.9]] * 4, atol=1e-6)
+    np.testing.assert_allclose(found, (plain + plain[::-1]) / 2, atol=1e-6)
+    trainer = build_trainer(student, mixed, 1, 1)
+    assert np.isfinite(trainer.train_on_batch(np.zeros((4, 16, 24, 3)), found)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"teacher_cache": True, "distillation": "soft"}])
+def test_a_run_with_a_teacher_saves_the_student(recipe, run_folder, tmp_path, changes):
+    model = {**recipe.model, "distilled": True}
+    distilled = dataclasses.replace(
+        recipe, teacher=str(run_folder), model=model, mixed_precision="mixed_float16", **changes
+    )
+
+    evaluation = fit(distilled, tmp_path / "run")
+
+    student = vit_keras.load_model(tmp_path / "run" / "model.keras")
+    assert evaluation["accuracy"] >= 0.5
+    assert student.config.distilled
+    assert not getattr(student, "optimizer", None)

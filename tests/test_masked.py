@@ -1,0 +1,129 @@
+"""Masked models: what they see, what they are trained by, and for which of the family."""
+
+import keras
+import numpy as np
+import pytest
+from test_weights import FIXTURES, source
+from tiny import TINY, randomise
+
+from vit_keras import DecoderConfig, InputError, Patches, build_mae, build_mim, from_weights
+from vit_keras.masked import visible_patches
+from vit_keras.positions import sincos2d
+
+DECODER = DecoderConfig(width=24, depth=1, heads=2, mlp_width=48)
+FAMILY = {
+    "cls": {},
+    "mean, fixed positions": {"pooling": "mean", "positions": "sincos2d"},
+    "registers": {"registers": 3, "prefix_positions": False},
+    "distilled": {"distilled": True},
+    "attention pooling": {"pooling": "map"},
+    "layer scale, q/k norm": {"layer_scale": 0.1, "qk_norm": True},
+}
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.normal(size=(2, 16, 24, 3)).astype("float32")
+NOISE = RANDOM.random((2, 24)).astype("float32")
+HIDDEN = (NOISE.argsort(axis=1).argsort(axis=1) >= 6).astype("float32")  # all but a quarter
+
+
+def masked_model(build, options=()):
+    """A masked model for images of 4x6 patches, and its inputs"""
+    more = {"decoder": DECODER} if build is build_mae else {}
+    model = randomise(build("vit_b16", image_size=(16, 24), **TINY, **dict(options), **more))
+    last = {"noise": NOISE} if build is build_mae else {"masked": HIDDEN}
+    return model, {"images": IMAGES, **last}
+
+
+@pytest.mark.parametrize("build", [build_mae, build_mim])
+@pytest.mark.parametrize("options", FAMILY.values(), ids=FAMILY)
+def test_hidden_patches_are_not_seen(build, options):
+    model, inputs = masked_model(build, options)
+    grid = np.repeat(np.repeat(HIDDEN.reshape(2, 4, 6, 1), 4, axis=1), 4, axis=2)
+    others = {**inputs, "images": np.where(grid, RANDOM.normal(size=IMAGES.shape), IMAGES)}
+    visible = {**inputs, "images": np.where(grid, IMAGES, IMAGES + 0.1)}
+
+    found, hidden_changed, visible_changed = (
+        np.asarray(keras.tree.flatten(model.predict_on_batch(given))[-1])
+        for given in (inputs, others, visible)
+    )
+
+    np.testing.assert_array_equal(found, hidden_changed)
+    assert np.abs(found - visible_changed).max() > 1e-3
+
+
+@pytest.mark.parametrize("options", FAMILY.values(), ids=FAMILY)
+def test_the_encoder_of_mae_sees_a_quarter_of_the_patches_and_all_other_tokens(options):
+    model, inputs = masked_model(build_mae, options)
+    prefix = sum(model.config.prefix_tokens.values())
+    encoded = keras.Model(model.input, model.get_layer("norm").output)
+
+    assert encoded(inputs).shape == (2, prefix + 6, 48)
+    np.testing.assert_array_equal(model(inputs)["mask"], HIDDEN)
+    assert model(inputs)["prediction"].shape == (2, 24, 48)
+
+
+def test_positions_of_the_decoder_are_fixed():
+    model = build_mae("vit_b16", image_size=(16, 24), decoder=DECODER, **TINY)
+    layer = model.get_layer("fill_in")
+
+    assert [weight.name for weight in layer.non_trainable_weights] == ["positions"]
+    table = np.asarray(layer.position_table)[0]
+    np.testing.assert_array_equal(table[0], 0)
+    np.testing.assert_array_equal(table[1:], sincos2d(4, 6, 24))
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "loss"),
+    [("hf_mae", "noise", "loss_norm_pix"), ("fb_mae", "noise", "loss_norm_pix"),
+     ("hf_mim", "mask", "loss")],
+)  # fmt: skip
+def test_models_know_the_loss_of_the_original(case, name, loss):
+    with np.load(FIXTURES / case / "io.npz") as io:
+        expected = dict(io)
+    model = from_weights(source(case))
+    inputs = {"images": expected["images"], model.inputs[1].name: expected[name]}
+
+    model.compile("sgd")
+
+    assert model.evaluate(inputs, verbose=0) == pytest.approx(float(expected[loss]), abs=2e-5)
+
+
+def test_whole_pixels_are_the_target_where_that_is_asked_for():
+    decoder = DecoderConfig(24, 1, 2, 48, normalised=False)
+    model = build_mae("vit_b16", image_size=(16, 24), decoder=decoder, **TINY)
+    model.compile("sgd")
+    inputs = {"images": IMAGES, "noise": NOISE}
+
+    found = model.evaluate(inputs, verbose=0)
+
+    error = np.square(np.asarray(model(inputs)["prediction"]) - np.asarray(Patches(4)(IMAGES)))
+    assert found == pytest.approx((error.mean(axis=2) * HIDDEN).sum() / HIDDEN.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("build", [build_mae, build_mim])
+def test_masked_models_learn_in_fit(build):
+    model, inputs = masked_model(build)
+    model.compile(keras.optimizers.Adam(1e-2))
+
+    losses = model.fit(inputs, epochs=12, verbose=0).history["loss"]
+
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("build", [build_mae, build_mim])
+@pytest.mark.parametrize("stem", ["shifted_patches", "convolutions", "resnet"])
+def test_stems_that_show_patches_to_their_neighbours_are_refused(build, stem):
+    with pytest.raises(InputError, match=f"masked pre-training needs stem=.* Got stem='{stem}'"):
+        build("vit_b16", stem=stem)
+
+
+def test_numbers_of_visible_patches_and_wrong_decoders():
+    # Rounded down as int() in models_mae.py; ViT-B/16 sees 49 of 196.
+    assert [visible_patches(196, 0.75), visible_patches(9, 0.75), visible_patches(4, 0.9)] == [
+        49,
+        2,
+        1,
+    ]
+    with pytest.raises(InputError, match="must be divisible by 4. Got 30"):
+        DecoderConfig(width=30)
+    with pytest.raises(InputError, match=r"mask_ratio must be a fraction in \(0, 1\)"):
+        DecoderConfig(mask_ratio=1.0)

@@ -1,0 +1,168 @@
+"""Masked pre-training by a recipe: batches, sheets, runs without labels, and what follows them."""
+
+import csv
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from test_masked import DECODER, HIDDEN, IMAGES, masked_model
+
+import vit_keras
+from training.__main__ import main
+from training.datasets import find_splits
+from training.fit import fit
+from training.inpaint import inpaint
+from training.pipeline import masked_batches
+from training.recipe import Recipe, load_recipe
+from vit_keras import InputError, Patches, build_mae, build_mim
+
+MAE = Recipe(pretrain="mae", seed=3)
+
+
+def masks(recipe, first=0, last=4, fixed=False, grid=(4, 6)):
+    batches = tf.data.Dataset.from_tensors((tf.zeros((5, 8, 8, 3)),)).repeat(last - first)
+    found = list(masked_batches(batches, recipe, grid, first, fixed).as_numpy_iterator())
+    assert all(batch["images"].shape == (5, 8, 8, 3) for batch in found)
+    return np.stack([next(a for name, a in batch.items() if name != "images") for batch in found])
+
+
+def test_masks_depend_on_the_seed_and_the_batch_alone():
+    noise = masks(MAE)
+
+    assert noise.shape == (4, 5, 24)
+    assert len(np.unique(noise)) == noise.size
+    np.testing.assert_array_equal(masks(MAE, first=2), noise[2:])
+    fixed = masks(MAE, fixed=True)
+    np.testing.assert_array_equal(masks(MAE, fixed=True), fixed)
+    assert not np.isin(fixed, noise).any()
+    assert not np.isin(masks(dataclasses.replace(MAE, seed=4)), noise).any()
+
+
+def test_mim_hides_as_many_patches_as_asked_for():
+    hidden = masks(dataclasses.replace(MAE, pretrain="mim", mask_ratio=0.6))
+
+    assert set(np.unique(hidden)) == {0, 1}
+    assert (hidden.sum(axis=2) == 24 - int(24 * 0.4)).all()
+    # Each patch is hidden in its turn: 0.625 of 20 images.
+    assert hidden.sum(axis=(0, 1)).min() >= 6
+
+
+def test_squares_are_hidden_as_a_whole():
+    recipe = dataclasses.replace(MAE, pretrain="mim", mask_unit=2, mask_ratio=0.5)
+
+    hidden = masks(recipe).reshape(-1, 4, 6)
+
+    squares = hidden.reshape(-1, 2, 2, 3, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 4)
+    assert (squares == squares[:, :1]).all()
+    assert masks(recipe, grid=(3, 5)).shape == (4, 5, 15)  # cut where the grid is odd
+
+
+@pytest.mark.parametrize("build", [build_mae, build_mim])
+def test_inpainting_changes_hidden_patches_alone(build):
+    model, inputs = masked_model(build)
+
+    found = inpaint(model, inputs)
+
+    cut, hidden = Patches(4), HIDDEN == 1
+    original, masked, filled = (
+        np.asarray(cut(images)) for images in (IMAGES, found["masked"], found["filled in"])
+    )
+    for images in (masked, filled):
+        np.testing.assert_array_equal(images[~hidden], original[~hidden])
+    np.testing.assert_array_equal(masked[hidden], 0)
+    answer = model.predict_on_batch(inputs)
+    if build is build_mae:  # undone: less the patch's mean, over its deviation
+        known = original[hidden]
+        deviation = np.sqrt(known.var(axis=1, ddof=1, keepdims=True) + 1e-6)
+        expected = answer["prediction"][hidden] * deviation + known.mean(axis=1, keepdims=True)
+    else:
+        expected = np.asarray(cut(answer))[hidden]
+    np.testing.assert_allclose(filled[hidden], expected, atol=1e-5)
+
+
+@pytest.fixture
+def pile(photographs, tmp_path):
+    """A flat folder of images without labels"""
+    folder = tmp_path / "pile"
+    folder.mkdir()
+    for path in photographs.rglob("*.*"):
+        shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
+    return folder
+
+
+def test_images_without_labels_may_lie_anywhere(photographs, pile):
+    assert len(find_splits(str(pile), 3, labelled=False)["train"]()) == 24
+    (found,) = [find_splits(str(photographs), 3, labelled=False)["train"]()]
+    assert len(found) == 24
+    assert found.class_names == ("image",)
+    with pytest.raises(InputError, match="holds no folders of images"):
+        find_splits(str(pile), 3)
+
+
+@pytest.fixture
+def pretraining(recipe, pile):
+    return dataclasses.replace(
+        recipe, data=str(pile), pretrain="mae", sheet_every=2,
+        decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48},
+    )  # fmt: skip
+
+
+def test_pretraining_needs_no_labels_and_its_encoder_is_fine_tuned(
+    pretraining, recipe, tmp_path, capsys
+):
+    run = tmp_path / "mae"
+
+    evaluation = fit(pretraining, run)
+
+    found = {path.name for path in run.iterdir()}
+    assert found == {"config.json", "curves.png", "evaluation.json", "history.csv", "inpainting",
+                     "inpainting.png", "model.keras", "report.md", "tensorboard"}  # fmt: skip
+    assert [path.name for path in (run / "inpainting").iterdir()] == ["epoch-002.png"]
+    assert Image.open(run / "inpainting.png").size[0] > 500
+    assert f"--weights {run} --data" in (run / "report.md").read_text()
+    with open(run / "history.csv") as file:
+        history = list(csv.DictReader(file))
+    best = min(float(row["val_loss"]) for row in history)
+    assert evaluation["loss"] == pytest.approx(best, rel=1e-5)  # on the same images and masks
+    model = vit_keras.load_model(run / "model.keras")
+    assert model.decoder == DECODER
+    assert "MAE of 75% of the patches; images: 18 train, 6 validation" in capsys.readouterr().out
+
+    tuned = fit(dataclasses.replace(recipe, weights=str(run), epochs=1), tmp_path / "tuned")
+
+    assert tuned["accuracy"] >= 0.5
+    for command in ("evaluate", "predict"):
+        arguments = [command, str(run / "model.keras"), str(recipe.data)]
+        arguments.insert(2, "--data") if command == "evaluate" else None
+        with pytest.raises(SystemExit, match="has no classes; fine-tune it first"):
+            main(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("pretrain", ["mae", "mim"])
+def test_pretraining_runs_in_half_precision_compiled_with_averages(
+    pretraining, tmp_path, policy, pretrain
+):
+    changes = {"mixed_precision": policy, "pretrain": pretrain, "jit": True, "ema": 0.5}
+
+    evaluation = fit(dataclasses.replace(pretraining, **changes), tmp_path / "run")
+
+    assert np.isfinite(evaluation["loss"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("weights=x.npz", "weights must be left as it is where pretrain='mae'"),
+        ("tune=lora-4", "tune must be left as it is"),
+        ("teacher=x.keras", "teacher must be left as it is"),
+        ("smaller_first=0.5,0.5", "smaller_first must be left as it is"),
+    ],
+)
+def test_what_has_no_place_in_pretraining_is_refused(override, message):
+    with pytest.raises(InputError, match=message):
+        load_recipe("mae_pretrain", [override])
