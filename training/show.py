@@ -77,6 +77,8 @@ def sheet(examples, recipe, preprocessing):
     for axes, image, label in zip(grid, images, np.asarray(labels), strict=True):
         axes.axis("off")
         axes.imshow(image.clip(0, 1), cmap="gray", vmin=0, vmax=1)
+        if recipe.pretrain != "none":
+            continue
         shares = [f"{names[k]} {label[k]:.0%}" for k in np.argsort(-label)[:2] if label[k] >= 0.005]
         axes.set_title("\n".join(shares) if len(shares) > 1 else shares[0][:-5], fontsize=7.5)
     return figure
@@ -84,6 +86,9 @@ def sheet(examples, recipe, preprocessing):
 
 def balance(splits, recipe):
     """Images of each class in each split, and what balancing would make of them -> Markdown"""
+    if recipe.pretrain != "none":
+        listed = (f"{len(examples):,} {split}" for split, examples in splits.items())
+        return f"Images, without labels: {', '.join(listed)}."
     names = splits["train"].class_names
     counts = {
         split: np.bincount(examples.labels, minlength=len(names))
