@@ -176,6 +176,16 @@ def test_every_kind_of_teacher_says_the_same(kind, teachers, run_folder, recipe)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_teachers_and_distillation_go_together(recipe, tmp_path):
+    for changes, message in (
+        ({"teacher": "x.keras"}, "takes --set distillation=hard or soft as well"),
+        ({"distillation": "soft"}, "takes --teacher MODEL as well"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit(dataclasses.replace(recipe, **changes), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_teacher_is_refused(recipe, tmp_path, run_folder):
     student = tiny_model(num_classes=2)
     (tmp_path / "picture.keras").write_bytes(b"\x89PNG")
@@ -192,8 +202,9 @@ def test_what_is_no_teacher_is_refused(recipe, tmp_path, run_folder):
 
 def test_cached_answers_are_mixed_as_labels_are(recipe, run_folder):
     named = dataclasses.replace(
-        recipe, teacher=str(run_folder), teacher_cache=True, label_smoothing=0.2, augment=()
-    )
+        recipe, teacher=str(run_folder), distillation="hard", teacher_cache=True,
+        label_smoothing=0.2, augment=(),
+    )  # fmt: skip
     train = load_splits(named)["train"]
     student = tiny_model(num_classes=2, class_names=train.class_names)
     taught = answers(load_teacher(named, student), student, train)
@@ -216,10 +227,9 @@ def test_cached_answers_are_mixed_as_labels_are(recipe, run_folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"teacher_cache": True, "distillation": "soft"}])
 def test_a_run_with_a_teacher_saves_the_student(recipe, run_folder, tmp_path, changes):
+    options = {"distillation": "hard", "mixed_precision": "mixed_float16", **changes}
     model = {**recipe.model, "distilled": True}
-    distilled = dataclasses.replace(
-        recipe, teacher=str(run_folder), model=model, mixed_precision="mixed_float16", **changes
-    )
+    distilled = dataclasses.replace(recipe, teacher=str(run_folder), model=model, **options)
 
     evaluation = fit(distilled, tmp_path / "run")
 

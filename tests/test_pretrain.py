@@ -159,7 +159,7 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
     [
         ("weights=x.npz", "weights must be left as it is where pretrain='mae'"),
         ("tune=lora-4", "tune must be left as it is"),
-        ("teacher=x.keras", "teacher must be left as it is"),
+        ("distillation=hard", "distillation must be left as it is"),
         ("smaller_first=0.5,0.5", "smaller_first must be left as it is"),
     ],
 )

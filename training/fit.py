@@ -144,8 +144,8 @@ def _train(model, recipe, train, validation, run, callbacks):
     if len(spans) <= len(recipe.smaller_first):
         print(f"Note: {epochs} epoch(s) are too few for all sizes of smaller_first.", flush=True)
     teacher = load_teacher(recipe, model) if recipe.teacher else None
-    taught = answers(teacher, model, train) if recipe.teacher_cache else None
-    length = steps_per_epoch, epochs, None if recipe.teacher_cache else teacher
+    taught = answers(teacher, model, train) if teacher and recipe.teacher_cache else None
+    length = steps_per_epoch, epochs, None if taught is not None else teacher
     if recipe.warmup_epochs > epochs / 2:
         print(f"Note: the warm-up is cut to half of the run, {epochs / 2:g} epochs.", flush=True)
     for size, begin, end in spans:

@@ -28,6 +28,9 @@ def settings(recipe):
         raise InputError("this recipe has no data of its own; name some with --data FOLDER.")
     if not (recipe.weights or recipe.image_size):
         raise InputError("this recipe starts from weights; name some with --weights.")
+    if (recipe.distillation == "none") == bool(recipe.teacher):
+        missing = "--set distillation=hard or soft" if recipe.teacher else "--teacher MODEL"
+        raise InputError(f"to learn from a teacher takes {missing} as well.")
     pretrained = _pretrained(recipe) if recipe.weights else None
     config, preprocessing = _model_of(recipe, pretrained)
     check_tune(recipe.tune, config)

@@ -63,7 +63,8 @@ class Recipe:
         sheet_every: epochs between two sheets of filled-in images.
         teacher: a model to learn from as well (DeiT, arXiv:2012.12877): a .keras file, a run
             folder, a SavedModel, or what `weights` may be.
-        distillation: "hard", the class the teacher decides for, or "soft", its probabilities.
+        distillation: what is learned from it: "hard", the class it decides for; "soft", its
+            probabilities; "none".
         teacher_share: of the teacher's loss in the whole.
         temperature: of "soft".
         teacher_mean, teacher_std: what the teacher's input is normalised by, where it does not say;
@@ -137,7 +138,7 @@ class Recipe:
     decoder: dict[str, object] = dataclasses.field(default_factory=dict)
     sheet_every: int = 10
     teacher: str = ""
-    distillation: str = "hard"
+    distillation: str = "none"
     teacher_share: float = 0.5
     temperature: float = 3.0
     teacher_mean: tuple[float, ...] = ()
@@ -207,7 +208,7 @@ class Recipe:
         _check("smaller_first", self.smaller_first, sound, rule)
         whole = not (self.loss == "sigmoid-any" and self.label_smoothing)
         _check("loss", self.loss, whole, "another one where labels are smoothed")
-        probed = bool(self.tune == "head" and self.teacher)
+        probed = self.tune == "head" and self.distillation != "none"
         _check("tune", self.tune, not probed, "other than the head alone where there is a teacher")
         for field in _NOT_IN_PRETRAINING if self.pretrain != "none" else ():
             value = getattr(self, field)
@@ -300,14 +301,14 @@ _PARTS: dict[str, tuple] = {  # a field: the class of its fields, and those deci
     "model": (ViTConfig, ("image_size", "channels", "num_classes")),
     "decoder": (DecoderConfig, ("mask_ratio",)),
 }
-_NOT_IN_PRETRAINING = ("weights", "tune", "head_first", "teacher", "balance", "smaller_first")
+_NOT_IN_PRETRAINING = ("weights", "tune", "head_first", "distillation", "balance", "smaller_first")
 _AUGMENTATIONS = {
     "augment_images": IMAGE_AUGMENTATIONS,
     "augment": augmentations.AUGMENTATIONS,
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "pretrain": ("none", "mae", "mim"),
-    "distillation": tuple(DISTILLATIONS),
+    "distillation": ("none", *DISTILLATIONS),
     "balance": ("none", "sampling", "weights"),
     "optimizer": tuple(OPTIMIZERS),
     "schedule": tuple(DECAYS),

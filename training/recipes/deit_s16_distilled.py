@@ -16,6 +16,7 @@ from training.recipe import Recipe
 RECIPE = Recipe(
     data="",  # named on the command line
     teacher="",  # named on the command line
+    distillation="hard",
     variant="deit_s16_distilled",
     image_size=224,  # pixels
     model={"stochastic_depth": 0.1},
