@@ -73,9 +73,8 @@ def test_positions_of_the_decoder_are_fixed():
 
 @pytest.mark.parametrize(
     ("case", "name", "loss"),
-    [("hf_mae", "noise", "loss_norm_pix"), ("fb_mae", "noise", "loss_norm_pix"),
-     ("hf_mim", "mask", "loss")],
-)  # fmt: skip
+    [("hf_mae", "noise", "loss"), ("fb_mae", "noise", "loss_norm_pix"), ("hf_mim", "mask", "loss")],
+)
 def test_models_know_the_loss_of_the_original(case, name, loss):
     with np.load(FIXTURES / case / "io.npz") as io:
         expected = dict(io)
@@ -99,6 +98,7 @@ def test_whole_pixels_are_the_target_where_that_is_asked_for():
     assert found == pytest.approx((error.mean(axis=2) * HIDDEN).sum() / HIDDEN.sum(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [build_mae, build_mim])
 def test_masked_models_learn_in_fit(build):
     model, inputs = masked_model(build)

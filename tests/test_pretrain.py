@@ -110,9 +110,7 @@ def pretraining(recipe, pile):
     )  # fmt: skip
 
 
-def test_pretraining_needs_no_labels_and_its_encoder_is_fine_tuned(
-    pretraining, recipe, tmp_path, capsys
-):
+def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
     run = tmp_path / "mae"
 
     evaluation = fit(pretraining, run)
@@ -130,15 +128,24 @@ def test_pretraining_needs_no_labels_and_its_encoder_is_fine_tuned(
     model = vit_keras.load_model(run / "model.keras")
     assert model.decoder == DECODER
     assert "MAE of 75% of the patches; images: 18 train, 6 validation" in capsys.readouterr().out
-
-    tuned = fit(dataclasses.replace(recipe, weights=str(run), epochs=1), tmp_path / "tuned")
-
-    assert tuned["accuracy"] >= 0.5
     for command in ("evaluate", "predict"):
         arguments = [command, str(run / "model.keras"), str(recipe.data)]
         arguments.insert(2, "--data") if command == "evaluate" else None
         with pytest.raises(SystemExit, match="has no classes; fine-tune it first"):
             main(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pretrain", ["mae", "mim"])
+def test_encoders_of_masked_models_are_fine_tuned(pretraining, recipe, tmp_path, pretrain):
+    run = tmp_path / "masked"
+    fit(dataclasses.replace(pretraining, pretrain=pretrain, epochs=1), run)
+
+    tuned = fit(dataclasses.replace(recipe, weights=str(run)), tmp_path / "tuned")
+
+    assert tuned["accuracy"] >= 0.5
+    model = vit_keras.load_model(tmp_path / "tuned" / "model.keras")
+    assert model.class_names == ("blue", "red")
 
 
 @pytest.mark.slow

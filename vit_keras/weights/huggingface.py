@@ -95,6 +95,11 @@ _GELUS = {
     "quick_gelu": "quick",
 }
 _BICUBIC = 3  # PIL.Image.Resampling
+_DECODER = (
+    ("heads", "decoder_num_attention_heads"),
+    ("mask_ratio", "mask_ratio"),
+    ("normalised", "norm_pix_loss"),
+)
 
 
 def _prepare(checkpoint: Checkpoint) -> Prepared:
@@ -141,11 +146,7 @@ def _prepare(checkpoint: Checkpoint) -> Prepared:
     if "embeddings.distillation_token" in arrays and "distillation_classifier.weight" not in arrays:
         # DeiTForImageClassification reads the [CLS] token alone: the other is a register to it.
         arrays["embeddings.register_tokens"] = arrays.pop("embeddings.distillation_token")
-    decoder = {
-        ours: theirs[name]
-        for ours, name in (("heads", "decoder_num_attention_heads"), ("mask_ratio", "mask_ratio"))
-        if name in theirs
-    }
+    decoder = {ours: theirs[name] for ours, name in _DECODER if name in theirs}
     labels = theirs.get("id2label") or {}
     names = [name for _, name in sorted((int(number), name) for number, name in labels.items())]
     if names == [f"LABEL_{number}" for number in range(len(names))]:
