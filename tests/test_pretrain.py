@@ -149,10 +149,11 @@ def test_encoders_of_masked_models_are_fine_tuned(pretraining, recipe, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("pretrain", ["mae", "mim"])
+@pytest.mark.parametrize(
+    ("pretrain", "policy"), [("mae", "mixed_float16"), ("mim", "mixed_bfloat16")]
+)
 def test_pretraining_runs_in_half_precision_compiled_with_averages(
-    pretraining, tmp_path, policy, pretrain
+    pretraining, tmp_path, pretrain, policy
 ):
     changes = {"mixed_precision": policy, "pretrain": pretrain, "jit": True, "ema": 0.5}
 
