@@ -14,7 +14,7 @@ from training.pipeline import (
     evaluation_batches,
     even_batch_size,
     masked_batches,
-    training_batches,
+    model_batches,
 )
 from training.prepare import load_splits, new_model, only_readable, settings
 from training.record import describe_run, write_samples
@@ -155,14 +155,11 @@ def _train(model, recipe, train, validation, run, callbacks):
             model = resized(model, size, recipe)
             restrict(model, recipe.tune)
             trainer = build_trainer(model, recipe, *length)
-        batches = training_batches(
-            *(train, recipe, model.preprocessing),
-            *(end * steps_per_epoch, begin * steps_per_epoch, taught),
-        )
+        steps, first = end * steps_per_epoch, begin * steps_per_epoch
+        batches = model_batches(model, train, recipe, steps, first, taught)
         validated_on = _evaluated(validation, model, recipe, recipe.cache_mib)
         further = list(callbacks)
         if recipe.pretrain != "none":
-            batches = masked_batches(batches, recipe, model.config.grid)
             seen = next(iter(validated_on))
             further.append(DrawSheets(model, seen, run / "inpainting", recipe.sheet_every))
         # Of each size its own best: the last is what was asked for.

@@ -143,6 +143,14 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
     return batches.map(finish, PARALLEL).prefetch(PARALLEL)
 
 
+def model_batches(model, examples, recipe, steps, first=0, taught=None):
+    """`training_batches` of a run as its model takes them: masked, where it learns to fill in."""
+    batches = training_batches(examples, recipe, model.preprocessing, steps, first, taught)
+    if recipe.pretrain == "none":
+        return batches
+    return masked_batches(batches, recipe, model.config.grid, first)
+
+
 def masked_batches(batches, recipe, grid, first=0, fixed=False):
     """Batches of images and whatever else -> batches for a masked model, without labels.
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from training.pipeline import balanced_weights, masked_batches, training_batches
+from training.pipeline import balanced_weights, model_batches, training_batches
 from training.prepare import load_splits, new_model, only_readable, settings
 from training.report import plain
 from training.teacher import load_teacher
@@ -137,9 +137,7 @@ class _Clock(keras.callbacks.Callback):
 def _rates(model, recipe, examples):
     """Images a second that the pipeline gives, and that train the model -> Markdown"""
     recipe = dataclasses.replace(recipe, steps_per_execution=1)
-    batches = training_batches(examples, recipe, model.preprocessing, 2**31)
-    if recipe.pretrain != "none":
-        batches = masked_batches(batches, recipe, model.config.grid)
+    batches = model_batches(model, examples, recipe, 2**31)
     iterator = iter(batches)
     next(iterator)
     start, images = time.perf_counter(), 0
