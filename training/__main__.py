@@ -35,7 +35,10 @@ def _parser():
 
     fit = commands.add_parser("fit", help="train by a recipe, into a run folder")
     fit.set_defaults(run=_fit)
-    fit.add_argument("recipe", metavar="RECIPE", help=recipe)
+    fit.add_argument("recipe", metavar="RECIPE", nargs="?", help=recipe)
+    fit.add_argument(
+        "--resume", type=pathlib.Path, metavar="RUN", help="go on with this run folder's run"
+    )
     fit.add_argument("--out", type=pathlib.Path, help="run folder; runs/RECIPE by default")
     for command in (data, fit):
         command.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
@@ -88,16 +91,32 @@ def _data(arguments):
 
 def _fit(arguments):
     from training.fit import fit
+    from training.recipe import read_recipe
+    from vit_keras.errors import InputError
 
-    recipe = _recipe(arguments)
-    out = arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
+    run = arguments.resume
+    given = [arguments.recipe, arguments.out, arguments.data, arguments.data_dir, arguments.set]
+    if run and any([*given, arguments.weights, arguments.teacher]):
+        raise InputError("--resume RUN goes on with a run as it was begun; give nothing else.")
+    if not (run or arguments.recipe):
+        raise InputError("name a recipe, or a run folder to --resume.")
+    if run:
+        if not (run / "config.json").exists():
+            raise InputError(f"{run} is no run folder: it has no config.json.")
+        recipe = read_recipe(run / "config.json")
+    else:
+        recipe = _recipe(arguments)
+    out = run or arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
+    go_on = f"go on with: python -m training fit --resume {out}"
     try:
-        fit(recipe, out)
+        fit(recipe, out, resume=bool(run))
     except KeyboardInterrupt:
-        kept = out / "model.keras"
-        state = f"the best model so far is {kept}" if kept.exists() else "no model was saved yet"
-        print(f"\nInterrupted; {state}.", file=sys.stderr)
+        print(f"\nInterrupted; {go_on}", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        if not (out / "checkpoints").exists():
+            raise
+        raise OSError(f"{error}. When that is mended, {go_on}") from None
 
 
 def _recipe(arguments):

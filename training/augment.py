@@ -11,7 +11,10 @@ Adding one: a function here, its row in CROPS or AUGMENTATIONS below, its test i
 tests/test_augment.py, and its place in a recipe.
 """
 
+import ast
+import contextlib
 import functools
+import inspect
 
 import tensorflow as tf
 
@@ -191,15 +194,28 @@ def _box(rows, columns):
     return rows[:, :, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis, :, tf.newaxis]
 
 
-def by_name(name, table):
-    """The function called `name` in CROPS or AUGMENTATIONS.
+def by_name(text, table):
+    """'shift', or 'shift(pixels=2)' as `describe` writes it -> the function.
+
+    Args:
+        table: CROPS, AUGMENTATIONS or IMAGE_AUGMENTATIONS.
 
     Raises:
-        InputError: unknown name, with the nearest ones.
+        InputError: unknown name or argument, with the nearest ones.
     """
+    name, arguments = text, {}
+    with contextlib.suppress(SyntaxError, ValueError):
+        call = ast.parse(text, mode="eval").body
+        if isinstance(call, ast.Call) and not call.args:
+            arguments = {str(given.arg): ast.literal_eval(given.value) for given in call.keywords}
+            name = ast.unparse(call.func)
     if name not in table:
         raise InputError(f"no such augmentation: {name!r}{did_you_mean(name, table)}")
-    return table[name]
+    known = inspect.signature(table[name]).parameters
+    for argument in arguments:
+        if argument not in known:
+            raise InputError(f"{name} has no argument {argument!r}{did_you_mean(argument, known)}")
+    return functools.partial(table[name], **arguments) if arguments else table[name]
 
 
 def describe(function):

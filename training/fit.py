@@ -1,13 +1,26 @@
 """Recipe -> run folder: model.keras, and all that says how it came about and how good it is."""
 
+import contextlib
 import csv
+import json
 import pathlib
+import re
+import shutil
 import sys
 import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from training.checkpoint import (
+    WriteCheckpoints,
+    alone_in,
+    fingerprint,
+    latest,
+    stop_when_asked,
+    stretches,
+)
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
 from training.inpaint import DrawSheets, sheet
 from training.pipeline import (
@@ -17,7 +30,7 @@ from training.pipeline import (
     model_batches,
 )
 from training.prepare import load_splits, new_model, only_readable, settings
-from training.record import describe_run, write_samples
+from training.record import describe_run, versions, write_samples
 from training.report import write_pretraining_report, write_report
 from training.teacher import answers, load_teacher
 from training.trainer import (
@@ -31,12 +44,13 @@ from training.trainer import (
     run_length,
 )
 from training.tune import fit_head, restrict
+from vit_keras.config import as_image_size
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import load_model
 
 
-def fit(recipe, out, callbacks=()):
+def fit(recipe, out, callbacks=(), resume=False):
     """Trains by the recipe and fills the run folder.
 
     The folder gets config.json (recipe, versions, seed, commit), model.keras (the best on the
@@ -48,6 +62,8 @@ def fit(recipe, out, callbacks=()):
         recipe: Recipe.
         out: path of the run folder, which must not exist or be empty.
         callbacks: further Keras callbacks for `model.fit`.
+        resume: whether to go on with the run in that folder, which was begun with this recipe and
+            ended in the middle; it then ends as if it had not.
 
     Returns:
         the evaluation, as `evaluate` gives it, and which split and model it is of.
@@ -58,32 +74,60 @@ def fit(recipe, out, callbacks=()):
     """
     started = time.monotonic()
     run = pathlib.Path(out)
-    # What a run leaves that stopped before training is no reason to refuse the next.
-    if run.exists() and not (
-        run.is_dir() and {path.name for path in run.iterdir()} <= {"config.json", "unreadable.txt"}
-    ):
-        state = "is not empty"
-        if (run / "config.json").exists():
-            finished = (run / "report.md").exists()
-            state = f"holds {'a finished' if finished else 'an unfinished'} run"
-        raise InputError(f"the run folder {run} {state}; name another one with --out.")
+    _check_state(run, resume)
     pretrained, config, preprocessing = settings(recipe)
     splits = load_splits(recipe)
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", describe_run(recipe, config, preprocessing))
-    splits, _ = only_readable(splits, recipe, config.image_size, run)
-    train, validation = splits["train"], splits["validation"]
+    with alone_in(run), _vanished_images():
+        if resume:
+            _compare_versions(run)
+        else:
+            write_json(run / "config.json", describe_run(recipe, config, preprocessing))
+        splits, _ = only_readable(splits, recipe, config.image_size, run)
+        keras.utils.set_random_seed(recipe.seed)
+        class_names = splits["train"].class_names
+        model = new_model(recipe, pretrained, config, preprocessing, class_names)
+        print(_summary(model, recipe, splits, run), flush=True)
+        if recipe.tune == "head":
+            _probe(model, recipe, splits["train"], splits["validation"], run)
+        else:
+            with stop_when_asked() as asked:
+                _train(model, recipe, splits["train"], splits["validation"], run, callbacks, asked)
+        evaluation = _conclude(recipe, splits, run, started)
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        return evaluation
 
-    keras.utils.set_random_seed(recipe.seed)
-    model = new_model(recipe, pretrained, config, preprocessing, train.class_names)
-    print(_summary(model, recipe, splits, run), flush=True)
-    if recipe.tune == "head":
-        _probe(model, recipe, train, validation, run)
+
+def _check_state(run, resume):
+    """Raises InputError where a run can neither start in the folder nor, if asked, go on."""
+    if resume and not (run / "config.json").exists():
+        raise InputError(f"{run} is no run folder: it has no config.json.")
+    if (run / "report.md").exists():
+        state = "holds a finished run;"
+    elif resume or not run.exists():
+        return
+    elif not (run / "config.json").exists():
+        if run.is_dir() and not any(run.iterdir()):
+            return
+        state = "is not empty;"
+    # What a run leaves that stopped before training is no reason to refuse the next.
+    elif {path.name for path in run.iterdir()} <= {"config.json", "unreadable.txt"}:
+        return
     else:
-        if recipe.head_first:
-            fit_head(model, recipe, train, validation)
-        _train(model, recipe, train, validation, run, callbacks)
+        state = f"holds an unfinished run; go on with --resume {run}, or"
+    raise InputError(f"the run folder {run} {state} name another one with --out.")
 
+
+def _compare_versions(run):
+    before = json.loads((run / "config.json").read_text())["versions"]
+    changed = [f"{name} {version}" for name, version in before.items() - versions().items()]
+    if changed:
+        begun = f"the run was begun with {', '.join(sorted(changed))}"
+        print(f"Note: {begun}; from here on its numbers may be others.", flush=True)
+
+
+def _conclude(recipe, splits, run, started):
+    """Evaluates the model that was saved, and writes what the run is told by."""
     evaluated = "test" if "test" in splits else "validation"
     model = load_model(run / "model.keras")
     if recipe.pretrain != "none":
@@ -96,7 +140,8 @@ def fit(recipe, out, callbacks=()):
         **evaluate(probabilities, splits[evaluated]),
     }
     write_json(run / "evaluation.json", evaluation)
-    write_samples(splits[evaluated], run / "samples", 2 * max(config.image_size))
+    short_side = 2 * max(as_image_size(model.config.image_size))
+    write_samples(splits[evaluated], run / "samples", short_side)
     write_report(run, recipe, evaluation, probabilities, splits[evaluated])
     print(f"\n{format_evaluation(evaluation)}\n\nReport: {run / 'report.md'}")
     return evaluation
@@ -130,14 +175,24 @@ def _evaluated(examples, model, recipe, cache_mib=0):
     return batches
 
 
-def _train(model, recipe, train, validation, run, callbacks):
+def _train(model, recipe, train, validation, run, callbacks, asked):
     """Fits the model, and saves it as it was after the best epoch."""
-    epochs, steps_per_epoch = run_length(recipe, len(train))
-    if recipe.accumulate > epochs * steps_per_epoch:
+    epochs, per_epoch = run_length(recipe, len(train))
+    if recipe.accumulate > epochs * per_epoch:
         raise InputError(
             f"accumulate={recipe.accumulate} needs as many steps to change the weights once; the "
-            f"run has {epochs * steps_per_epoch}."
+            f"run has {epochs * per_epoch}."
         )
+    images = fingerprint(train, validation)
+    start = latest(run / "checkpoints")
+    if start and start.images != images:
+        raise InputError(
+            f"the images of {recipe.data} are not those that the run in {run} was begun with."
+        )
+    done = start.step if start else 0
+    _forget(run, done // per_epoch)
+    if recipe.head_first and not start:
+        fit_head(model, recipe, train, validation)
     every, trainer = recipe.validate_every, None
     validated = sorted({*range(every, epochs, every), epochs})
     spans = phases(recipe, model.config, epochs)
@@ -145,18 +200,18 @@ def _train(model, recipe, train, validation, run, callbacks):
         print(f"Note: {epochs} epoch(s) are too few for all sizes of smaller_first.", flush=True)
     teacher = load_teacher(recipe, model) if recipe.teacher else None
     taught = answers(teacher, model, train) if teacher and recipe.teacher_cache else None
-    length = steps_per_epoch, epochs, None if taught is not None else teacher
+    length = per_epoch, epochs, None if taught is not None else teacher
     if recipe.warmup_epochs > epochs / 2:
         print(f"Note: the warm-up is cut to half of the run, {epochs / 2:g} epochs.", flush=True)
     for size, begin, end in spans:
+        if end * per_epoch <= done:
+            continue
         if trainer:
             model, trainer = at_size(model, trainer, size, recipe, *length)
         else:
             model = resized(model, size, recipe)
             restrict(model, recipe.tune)
             trainer = build_trainer(model, recipe, *length)
-        steps, first = end * steps_per_epoch, begin * steps_per_epoch
-        batches = model_batches(model, train, recipe, steps, first, taught)
         validated_on = _evaluated(validation, model, recipe, recipe.cache_mib)
         further = list(callbacks)
         if recipe.pretrain != "none":
@@ -164,25 +219,42 @@ def _train(model, recipe, train, validation, run, callbacks):
             further.append(DrawSheets(model, seen, run / "inpainting", recipe.sheet_every))
         # Of each size its own best: the last is what was asked for.
         save_best = SaveBest(model, run / "model.keras", _description(recipe))
-        stop = StopOnNaN(steps_per_epoch)
-        history = trainer.fit(
-            batches,
-            initial_epoch=begin,
-            epochs=end,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=validated_on,
-            validation_freq=sorted({*validated, end}),
-            callbacks=[
-                *([EvaluateAverages()] if recipe.ema else []),
-                *further,
-                save_best,
-                stop,
-                keras.callbacks.CSVLogger(run / "history.csv", append=True),
-                keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False),
-            ],
-            shuffle=False,  # the batches are shuffled
-            verbose=1 if sys.stdout.isatty() else 2,
+        stop = StopOnNaN(per_epoch)
+        if start:
+            trainer.optimizer.build(trainer.trainable_variables)
+            trainer.evaluate(validated_on.take(1), verbose=0)  # which makes the metrics
+            start.restore("model", model.variables)
+            start.restore("optimizer", trainer.optimizer.variables)
+            save_best.best, save_best.epoch = start.best["best"], start.best["epoch"]
+            print(f"Going on from step {done} of {epochs * per_epoch}.", flush=True)
+        write = WriteCheckpoints(
+            *(run / "checkpoints", model, save_best, images, per_epoch),
+            *(recipe.checkpoint_every, asked, start),
         )
+        start = None
+        # An epoch that was begun is finished by itself.
+        for first, last in stretches(max(done, begin * per_epoch), end * per_epoch, per_epoch):
+            history = trainer.fit(
+                model_batches(model, train, recipe, last, first, taught),
+                initial_epoch=first // per_epoch,
+                epochs=last // per_epoch,
+                steps_per_epoch=min(per_epoch, last - first),
+                validation_data=validated_on,
+                validation_freq=sorted({*validated, end}),
+                callbacks=[
+                    *([EvaluateAverages()] if recipe.ema else []),
+                    *further,
+                    save_best,
+                    stop,
+                    write,
+                    keras.callbacks.CSVLogger(run / "history.csv", append=True),
+                    keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False),
+                ],
+                shuffle=False,  # the batches are shuffled
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+            if stop.found:
+                break
         if stop.found or not (save_best.epoch and np.isfinite(history.history["loss"][-1])):
             path, where = run / "model.keras", stop.found or f"the validation of epoch {end}"
             good = f"the last good model is {path}" if path.exists() else "no model yet"
@@ -190,6 +262,32 @@ def _train(model, recipe, train, validation, run, callbacks):
                 f"the loss was no longer finite at {where}; {good}. Try a lower learning_rate than "
                 f"{recipe.learning_rate}, a longer warm-up, or clip_norm=1."
             )
+
+
+@contextlib.contextmanager
+def _vanished_images():
+    """Raises OSError where an image cannot be read any more that could be before."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "IteratorGetNext" not in error.message:
+            raise
+        line = [line for line in error.message.splitlines() if line and line[0] != "\t"][-1]
+        reason = re.sub(r"^.*Iterator::\S+: ", "", line)
+        raise OSError(f"an image that was there cannot be read: {reason}") from None
+
+
+def _forget(run, epochs):
+    """Leaves the first epochs, so many, in history.csv, and nothing that is half written."""
+    for half in (*run.glob(".*"), *run.glob("checkpoints/.*")):
+        shutil.rmtree(half)
+    path = run / "history.csv"
+    if path.exists() and epochs:
+        lines = path.read_text().splitlines(keepends=True)
+        with replacing(path) as temporary:
+            temporary.write_text("".join(lines[: 1 + epochs]))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _description(recipe):

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import json
 import math
 import pathlib
 import re
@@ -107,6 +108,7 @@ class Recipe:
         mixed_precision: the Keras dtype policy, "float32", "mixed_bfloat16" or "mixed_float16".
         steps_per_execution: steps run in one call of the compiled function, as far as it divides
             the steps of an epoch.
+        checkpoint_every: seconds between two checkpoints that a run can go on from.
     """
 
     data: str = "fashion_mini"
@@ -173,6 +175,7 @@ class Recipe:
     jit: bool = True
     mixed_precision: str = "float32"
     steps_per_execution: int = 1
+    checkpoint_every: float = 60
 
     def __post_init__(self):
         for field, value in vars(self).items():
@@ -182,7 +185,10 @@ class Recipe:
             *("accumulate", "repeats", "mask_unit", "sheet_every"),
         ):
             _check(field, getattr(self, field), getattr(self, field) >= 1, "at least 1")
-        for field in ("warmup_epochs", "weight_decay", "clip_norm", "cache_mib", "steps"):
+        for field in (
+            *("warmup_epochs", "weight_decay", "clip_norm", "cache_mib", "steps"),
+            "checkpoint_every",
+        ):
             _check(field, getattr(self, field), getattr(self, field) >= 0, "0 or more")
         for field in ("label_smoothing", "ema", "beta_2", "momentum", "max_unreadable"):
             _check(field, getattr(self, field), 0 <= getattr(self, field) < 1, "in [0, 1)")
@@ -258,13 +264,35 @@ def load_recipe(name, overrides=()) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
+def read_recipe(path) -> Recipe:
+    """The Recipe in a run folder's config.json.
+
+    Raises:
+        InputError: for a file that is none, or names what this version does not have.
+    """
+    try:
+        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["recipe"]
+        types = typing.get_type_hints(Recipe)
+        for field, table in {**_AUGMENTATIONS, "train_crop": augmentations.CROPS}.items():
+            found = values[field]
+            named = found if isinstance(found, list) else [found] * bool(found)
+            functions = tuple(augmentations.by_name(text, table) for text in named)
+            values[field] = functions if field in _AUGMENTATIONS else (*functions, None)[0]
+        for field in values.keys() - {*_AUGMENTATIONS, "train_crop"}:
+            values[field] = pydantic.TypeAdapter(types[field]).validate_python(values[field])
+        return Recipe(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} has no recipe that can be run: {error}.") from None
+
+
 def recipe_names():
     """Names of the files in training/recipes/."""
     return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "__init__")
 
 
 def parse_value(key, text, types):
-    """'0.5' -> 0.5, by the type of the field `key`; augmentations go by name, as in 'flip,shift'.
+    """'0.5' -> 0.5, by the type of the field `key`; augmentations go by name, as in
+    'flip,shift(pixels=2)'.
 
     Raises:
         InputError: for an unknown field, or a text that is no value of its type.
@@ -277,7 +305,7 @@ def parse_value(key, text, types):
     if key == "train_crop":
         return None if text == "none" else augmentations.by_name(text, augmentations.CROPS)
     if key in _AUGMENTATIONS:
-        names = [] if text == "none" else text.split(",")
+        names = [] if text == "none" else _split_calls(text)
         return tuple(augmentations.by_name(name, _AUGMENTATIONS[key]) for name in names)
     try:
         value = ast.literal_eval(_SPELLINGS.get(text, text))
@@ -294,6 +322,15 @@ def parse_value(key, text, types):
     except pydantic.ValidationError:
         name = wanted.__name__ if isinstance(wanted, type) else str(wanted)
         raise InputError(f"{key} must be of type {name}. Got {key}={text!r}.") from None
+
+
+def _split_calls(text):
+    """'f(a=1, b=2), g' -> ['f(a=1, b=2)', 'g']; what is not Python is left to whoever reads it"""
+    try:
+        found = ast.parse(f"[{text}]", mode="eval").body
+        return [ast.unparse(one) for one in getattr(found, "elts", [])]
+    except SyntaxError:
+        return text.split(",")
 
 
 _SPELLINGS = {"true": "True", "false": "False", "none": "None"}

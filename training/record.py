@@ -33,13 +33,16 @@ def describe_run(recipe, config, preprocessing):
         "preprocessing": dataclasses.asdict(preprocessing),
         "command": sys.argv,
         "seed": recipe.seed,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: metadata.version(package) for package in PACKAGES},
-        },
+        "versions": versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "commit": _commit(),
     }
+
+
+def versions():
+    """{"python" or a package: version} of what decides a run's numbers"""
+    packages = {package: metadata.version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 def write_samples(examples, folder, short_side):
@@ -47,10 +50,10 @@ def write_samples(examples, folder, short_side):
 
     Args:
         examples: Examples.
-        folder: path that does not exist.
+        folder: path.
         short_side: pixels; larger images are shrunk to it.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     rank = np.zeros(len(examples), int)  # of an image within its class
     for label in range(len(examples.class_names)):
         members = examples.labels == label

@@ -6,6 +6,7 @@ import math
 import keras
 import numpy as np
 
+from training.checkpoint import step_number
 from training.losses import LOSSES
 from training.optimizer import build_optimizer
 from training.tune import restrict
@@ -103,7 +104,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not (self.found or np.isfinite((logs or {}).get("loss", 0.0))):
-            step = self.epoch * self.steps_per_epoch + batch + 1
+            step = step_number(self, self.epoch, batch)
             rate = float(_inner(self.model.optimizer)._learning_rate(step - 1))
             group = self.model.steps_per_execution
             where = f"step {step}" if group == 1 else f"one of the {group} steps up to {step}"
