@@ -212,6 +212,7 @@ def test_what_is_no_teacher_is_refused(recipe, tmp_path, run_folder):
             load_teacher(dataclasses.replace(recipe, teacher=str(tmp_path / source)), student)
 
 
+@pytest.mark.slow
 def test_cached_answers_are_mixed_as_labels_are(recipe, run_folder):
     named = dataclasses.replace(
         recipe, teacher=str(run_folder), distillation="hard", teacher_cache=True,
