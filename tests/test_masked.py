@@ -98,6 +98,43 @@ def test_whole_pixels_are_the_target_where_that_is_asked_for():
     assert found == pytest.approx((error.mean(axis=2) * HIDDEN).sum() / HIDDEN.sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("build", [build_mae, build_mim])
+def test_losses_are_float32_under_a_policy_for_all_layers(build):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model, inputs = masked_model(build)
+        model.compile("sgd", jit_compile=False)
+        found = model.evaluate(inputs, verbose=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+    whole, _ = masked_model(build)
+    whole.set_weights(model.get_weights())
+    whole.compile("sgd", jit_compile=False)
+    assert found == pytest.approx(whole.evaluate(inputs, verbose=0), rel=2e-2)
+
+
+@pytest.mark.parametrize("options", FAMILY.values(), ids=FAMILY)
+def test_encoders_become_classifiers(options):
+    model, _ = masked_model(build_mae, options)
+
+    tuned = from_weights(model, num_classes=3, stochastic_depth=0.1)
+
+    name = "block_1/mlp/reduce/kernel"
+    kernels = [{w.path: w for w in found.weights}[name] for found in (model, tuned)]
+    np.testing.assert_array_equal(*kernels)
+    assert tuned(IMAGES).shape == (2, 3)
+
+
+def test_an_encoder_with_a_cls_token_may_average_its_patches():
+    model, _ = masked_model(build_mae)
+
+    tuned = from_weights(model, num_classes=3, pooling="mean", norm_after_pooling=True)
+
+    tokens = [{w.path: w for w in found.weights}["patch_encoder/cls"] for found in (model, tuned)]
+    np.testing.assert_array_equal(*tokens)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [build_mae, build_mim])
 def test_masked_models_learn_in_fit(build):
@@ -123,6 +160,8 @@ def test_numbers_of_visible_patches_and_wrong_decoders():
         2,
         1,
     ]
+    with pytest.raises(InputError, match="an image of one patch has nothing to hide"):
+        build_mae("vit_b16", image_size=4, **TINY)
     with pytest.raises(InputError, match="must be divisible by 4. Got 30"):
         DecoderConfig(width=30)
     with pytest.raises(InputError, match=r"mask_ratio must be a fraction in \(0, 1\)"):

@@ -91,6 +91,7 @@ def test_probes_are_logistic_regressions_with_the_penalty_undone_by_no_scale(cla
         assert scores["val_loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_probe_is_a_run_like_any_other(recipe, run_folder, tmp_path):
     probe = dataclasses.replace(recipe, weights=str(run_folder / "model.keras"), tune="head")
 
@@ -126,6 +127,7 @@ def test_a_head_that_comes_first_starts_as_its_probe(recipe, run_folder, tmp_pat
         np.testing.assert_allclose(tuned, probed, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_head_of_a_distilled_model_is_probed_on_its_own_token(recipe, photographs):
     model = randomise(
         build_vit("deit_ti16_distilled", image_size=16, depth=1, width=12, num_classes=2)

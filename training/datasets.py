@@ -28,6 +28,7 @@ FASHION_CLASSES = (
     "Ankle boot",
 )
 UNSUPPORTED = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2")
+_HIDDEN = (".", "__")  # folders of archivers and file managers start so
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -112,6 +113,7 @@ def _folder_splits(folder, channels, labelled):
         raise InputError(f"no such dataset or folder: {folder}. Datasets: {', '.join(known)}.")
     roots = _split_roots(folder, labelled) or {"train": folder}
     if not labelled:
+        roots = roots if "train" in roots else {"train": folder}
         classes = {"image": ""}
         return {
             split: partial(_read_folders, root, classes, channels) for split, root in roots.items()
@@ -143,7 +145,7 @@ def _split_roots(folder, labelled):
 def _folders(folder):
     """Names of the folders in a folder, sorted, without hidden ones and those of archivers."""
     names = (entry.name for entry in folder.iterdir() if entry.is_dir())
-    return tuple(sorted(name for name in names if not name.startswith((".", "__"))))
+    return tuple(sorted(name for name in names if not name.startswith(_HIDDEN)))
 
 
 def _folder_split(folder, class_names, channels):
@@ -161,12 +163,11 @@ def _read_folders(folder, classes, channels):
     """All images below folder/PATH for each {class: PATH}"""
     files, labels, others = [], [], 0
     for label, path in enumerate(classes.values()):
-        names = sorted(
-            os.path.join(parent, file)
-            for parent, _, names in os.walk(folder / path)
-            for file in names
-            if not file.startswith(".")
-        )
+        names = []
+        for parent, folders, inside in os.walk(folder / path):
+            folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+            names += [os.path.join(parent, file) for file in inside if not file.startswith(".")]
+        names.sort()
         found = [name for name in names if name.lower().endswith(SUFFIXES)]
         files += found
         labels += [label] * len(found)
@@ -175,9 +176,9 @@ def _read_folders(folder, classes, channels):
         kinds = ", ".join(UNSUPPORTED)
         print(f"Warning: {others} images in {folder} are left out ({kinds}): convert them.")
     if not files:
+        apart = " and, to be told apart, lie in a folder for each class" * any(classes.values())
         raise InputError(
-            f"{folder} holds no images; files must end in {', '.join(SUFFIXES)} and, to be "
-            f"told apart, lie in a folder for each class."
+            f"{folder} holds no images; files must end in {', '.join(SUFFIXES)}{apart}."
         )
     paths = tf.constant([os.fsencode(file) for file in files])  # names need not be UTF-8
     return Examples(

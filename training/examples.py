@@ -76,9 +76,10 @@ def split_off(examples, fraction, seed):
     for label, name in enumerate(examples.class_names):
         members = np.flatnonzero(examples.labels == label)
         if len(members) < 2:
+            remedy = ", or remove the class" * (len(examples.class_names) > 1)
             raise InputError(
                 f"class {name!r} has {len(members)} image(s); training and validation need one "
-                f"each. Add images, or remove the class."
+                f"each. Add images{remedy}."
             )
         count = max(1, round(fraction * len(members)))
         chosen.append(random.permutation(members)[:count])

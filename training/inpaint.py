@@ -24,7 +24,7 @@ class DrawSheets(keras.callbacks.Callback):
     def __init__(self, model, inputs, folder, every):
         super().__init__()
         self.inpainter = model
-        self.inputs = inputs
+        self.inputs = {name: array[:SHEET] for name, array in inputs.items()}
         self.folder = folder
         self.every = every
 
@@ -69,7 +69,8 @@ def inpaint(model, inputs):
         (batch, height, width, channels).
     """
     size, (rows, columns) = model.config.patch_size, model.config.grid
-    patches = np.asarray(Patches(size)(inputs["images"]))
+    cut = Patches(size, dtype="float32")
+    patches = np.asarray(cut(inputs["images"]))
     answer = model.predict_on_batch(inputs)
     if isinstance(model, MaskedAutoencoder):
         predicted, hidden = answer["prediction"], answer["mask"]
@@ -77,9 +78,9 @@ def inpaint(model, inputs):
             mean, deviation = map(np.asarray, patch_moments(patches))
             predicted = predicted * deviation + mean
     else:
-        predicted, hidden = np.asarray(Patches(size)(answer)), inputs["masked"]
+        predicted, hidden = np.asarray(cut(answer)), inputs["masked"]
     hidden = np.asarray(hidden)[..., np.newaxis] == 1
-    whole = Unpatch((rows, columns), size)
+    whole = Unpatch((rows, columns), size, dtype="float32")
     return {
         "masked": np.asarray(whole(np.where(hidden, 0, patches))),
         "filled in": np.asarray(whole(np.where(hidden, predicted, patches))),

@@ -1,6 +1,7 @@
 """Examples + recipe -> batches of normalised images and class probabilities."""
 
 import functools
+import math
 import sys
 
 import keras
@@ -95,6 +96,7 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
     order = _by_class(examples) if recipe.balance == "sampling" else _shuffled
     order = functools.partial(order, count=len(examples), seed=recipe.seed)
     class_weights = tf.constant(balanced_weights(examples), tf.float32)
+    answered = None if taught is None else tf.constant(taught)
 
     def gather(step):
         positions = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
@@ -118,15 +120,15 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
         images, chosen = batch
         images = tf.cast(images, tf.float32)
         answers = tf.one_hot(tf.gather(labels, chosen), classes)
-        if taught is not None:
-            answers = tf.concat([answers, tf.gather(taught, chosen)], axis=1)
+        if answered is not None:
+            answers = tf.concat([answers, tf.gather(answered, chosen)], axis=1)
         seed = tf.stack([recipe.seed, tf.cast(step, tf.int32)])
         for number, augment in enumerate(recipe.augment):
             images, answers = augment(images, answers, fold_in(seed, 100 + number))
         images = preprocessing.normalise(images)
         shares, smooth = answers[:, :classes], recipe.label_smoothing
         targets = (1 - smooth) * shares + smooth / classes
-        if taught is not None:
+        if answered is not None:
             targets = tf.concat([targets, answers[:, classes:]], axis=1)
         if recipe.balance == "weights":
             return images, targets, tf.linalg.matvec(shares, class_weights)
@@ -168,19 +170,24 @@ def masked_batches(batches, recipe, grid, first=0, fixed=False):
         {"images", "masked": the same, 1 for patches to hide} for "mim".
     """
     (rows, columns), unit = grid, recipe.mask_unit
+    units = -(-rows // unit), -(-columns // unit)
+    if units == (1, 1):
+        raise InputError(f"mask_unit={unit} leaves one square of {rows}x{columns} patches.")
+
+    def to_patches(squares):
+        squares = tf.reshape(squares, (-1, *units))
+        patches = tf.repeat(tf.repeat(squares, unit, axis=1), unit, axis=2)
+        return tf.reshape(patches[:, :rows, :columns], (-1, rows * columns))
 
     def add(step, batch):
         images, step = batch[0], tf.cast(step, tf.int32)
         seed = fold_in(tf.stack([recipe.seed, -1 - step if fixed else step]), 1000)
-        units = tf.shape(images)[0], -(-rows // unit), -(-columns // unit)
-        noise = tf.random.stateless_uniform(units, seed)
-        noise = tf.repeat(tf.repeat(noise, unit, axis=1), unit, axis=2)[:, :rows, :columns]
-        noise = tf.reshape(noise, (-1, rows * columns))
+        noise = tf.random.stateless_uniform((tf.shape(images)[0], math.prod(units)), seed)
         if recipe.pretrain == "mae":
-            return {"images": images, "noise": noise}
-        rank = tf.argsort(tf.argsort(noise, stable=True))
-        masked = rank >= visible_patches(rows * columns, recipe.mask_ratio)
-        return {"images": images, "masked": tf.cast(masked, tf.float32)}
+            return {"images": images, "noise": to_patches(noise)}
+        rank = tf.argsort(tf.argsort(noise))
+        masked = rank >= visible_patches(math.prod(units), recipe.mask_ratio)
+        return {"images": images, "masked": to_patches(tf.cast(masked, tf.float32))}
 
     return batches.enumerate(first).map(add, PARALLEL).prefetch(PARALLEL)
 

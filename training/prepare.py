@@ -1,6 +1,7 @@
 """Recipe -> what a run needs before it trains: readable images, and the model's settings."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from vit_keras.errors import InputError
 from vit_keras.masked import DecoderConfig, build_mae, build_mim
 from vit_keras.model import build_vit, default_preprocessing
 from vit_keras.variants import resolve_config
-from vit_keras.weights import from_weights
+from vit_keras.weights import PUBLISHED, from_weights
 
 
 def settings(recipe):
@@ -31,6 +32,9 @@ def settings(recipe):
     if (recipe.distillation == "none") == bool(recipe.teacher):
         missing = "--set distillation=hard or soft" if recipe.teacher else "--teacher MODEL"
         raise InputError(f"to learn from a teacher takes {missing} as well.")
+    named = pathlib.Path(recipe.teacher)
+    if not ("://" in recipe.teacher or recipe.teacher in PUBLISHED or named.exists()):
+        raise InputError(f"the teacher {recipe.teacher} does not exist.")
     pretrained = _pretrained(recipe) if recipe.weights else None
     config, preprocessing = _model_of(recipe, pretrained)
     check_tune(recipe.tune, config)

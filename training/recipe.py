@@ -59,14 +59,16 @@ class Recipe:
         pretrain: "mae" or "mim", to fill in hidden patches (arXiv:2111.06377, arXiv:2111.09886),
             for which images need no labels; "none".
         mask_ratio: fraction of the patches that are hidden.
-        mask_unit: patches, the side of the squares that are hidden or shown as a whole.
-        decoder: further fields of MAE's DecoderConfig.
+        mask_unit: patches, the side of the squares that are hidden or shown as a whole; "mae",
+            which hides as many patches in every image, cuts one of them.
+        decoder: further fields of the DecoderConfig, of "mae" alone.
         sheet_every: epochs between two sheets of filled-in images.
         teacher: a model to learn from as well (DeiT, arXiv:2012.12877): a .keras file, a run
             folder, a SavedModel, or what `weights` may be.
         distillation: what is learned from it: "hard", the class it decides for; "soft", its
             probabilities; "none".
-        teacher_share: of the teacher's loss in the whole.
+        teacher_share: of the teacher's loss in the whole; the paper's is 0.5 for "hard", 0.1 for
+            "soft".
         temperature: of "soft".
         teacher_mean, teacher_std: what the teacher's input is normalised by, where it does not say;
             those of the model by default.

@@ -39,13 +39,15 @@ def load_teacher(recipe, student):
     path = in_run_folder(pathlib.Path(recipe.teacher))
     names: tuple[str, ...] = ()
     preprocessing = None
+    if found := list(path.glob("*/saved_model.pb")):
+        raise InputError(f"the teacher {path} has versions; name one, such as {found[0].parent}.")
     if (path / "saved_model.pb").is_file():
         model = _saved_model(path)
         extra = path / "assets.extra"
         if (extra / "preprocessing.json").is_file():
             preprocessing = Preprocessing(**json.loads((extra / "preprocessing.json").read_text()))
             names = tuple((extra / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1])
-    elif path.suffix == ".keras":
+    elif path.suffix == ".keras" and "://" not in recipe.teacher:
         model = load_any(path)
     else:
         model = from_weights(recipe.teacher)
@@ -53,11 +55,20 @@ def load_teacher(recipe, student):
         if not model.config.num_classes:
             raise InputError(f"the teacher {recipe.teacher} has no classes.")
         return Teacher(model, student)
-    shape = model.input_shape
+    # Subclassed models do not tell.
+    shape = getattr(model, "input_shape", (None, None, None, student.config.channels))
     if not (isinstance(shape, tuple) and len(shape) == 4):
         raise InputError(f"the teacher {path} takes no batch of images. Its input: {shape}.")
     preprocessing = preprocessing or _stated(recipe, student, shape)
-    return Teacher(model, student, preprocessing, names, _gives_probabilities(model))
+    shares = _answer_to_noise(model, preprocessing, path)
+    classes = len(names) or student.config.num_classes
+    if shares.shape[1] != classes:
+        raise InputError(
+            f"the teacher {path} tells {shares.shape[1]} classes apart, the student {classes}."
+        )
+    # No logits are shares of one by chance; half precision rounds.
+    probabilities = np.all(shares >= 0) and np.allclose(shares.sum(axis=1), 1, atol=2e-2)
+    return Teacher(model, student, preprocessing, names, bool(probabilities))
 
 
 def answers(teacher, student, examples):
@@ -74,7 +85,11 @@ def answers(teacher, student, examples):
 
 def _saved_model(path):
     """A SavedModel's signature from images to logits, or else its default one, as a Keras model"""
-    signatures = tf.saved_model.load(path).signatures
+    try:
+        signatures = tf.saved_model.load(path).signatures
+    except Exception as error:  # a broken file can fail in any of its layers
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"{path} cannot be loaded as a SavedModel: {reason}") from error
     name = "serve_logits" if "serve_logits" in signatures else "serving_default"
     if name not in signatures:
         raise InputError(f"the teacher {path} has no signature serving_default.")
@@ -105,9 +120,16 @@ def _stated(recipe, student, shape):
     )
 
 
-def _gives_probabilities(model):
-    """Whether answers to noise are shares of one; no logits are so by chance"""
-    shape = [side or 64 for side in model.input_shape[1:]]
-    noise = np.random.default_rng(0).standard_normal((4, *shape)).astype(model.inputs[0].dtype)
-    shares = np.asarray(model.predict_on_batch(noise))
-    return bool(np.all(shares >= 0) and np.allclose(shares.sum(axis=-1), 1, atol=1e-3))
+def _answer_to_noise(model, preprocessing, path):
+    """(4, classes), what a model says about random pixels"""
+    size = (4, *preprocessing.image_size, preprocessing.channels)
+    pixels = np.random.default_rng(0).integers(0, 256, size).astype("float32")
+    images = preprocessing.normalise(pixels)
+    try:
+        answer = model.predict_on_batch(np.asarray(images))
+    except Exception as error:  # of whatever layers it is made of
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"the teacher {path} cannot see images of {size[1:]}: {reason}") from error
+    if not (isinstance(answer, np.ndarray) and answer.ndim == 2):
+        raise InputError(f"the teacher {path} must give one row of logits for each image.")
+    return answer.astype("float32")

@@ -78,6 +78,8 @@ class Teacher(keras.layers.Layer):
             preprocessing, class_names = model.preprocessing, model.class_names
         preprocessing = preprocessing or student.preprocessing
         self.model = model
+        takes = getattr(model, "inputs", None)
+        self.whole_numbers = bool(takes) and not keras.backend.is_float_dtype(takes[0].dtype)
         self.probabilities = probabilities
         self.seen = student.preprocessing
         self.preprocessing: Preprocessing = preprocessing
@@ -101,12 +103,14 @@ class Teacher(keras.layers.Layer):
         if self.preprocessing.channels != self.seen.channels:
             pixels = ops.repeat(pixels, self.preprocessing.channels, axis=-1)
         images = self.preprocessing.normalise(self._stretch(pixels))
-        logits = self.model(images, training=False)
+        if self.whole_numbers:
+            images = ops.round(images)
+        logits = ops.cast(self.model(images, training=False), "float32")
         if self.probabilities:
             logits = ops.log(ops.maximum(logits, 1e-30))
         if self.order is not None:
             logits = ops.take(logits, self.order, axis=-1)
-        return ops.stop_gradient(ops.cast(logits, "float32"))
+        return ops.stop_gradient(logits)
 
     def _stretch(self, images):
         """To the model's size, antialiased, by matrices: XLA has no such resizing for TensorFlow"""
@@ -129,8 +133,8 @@ class Distiller(keras.Model):
 
     Args:
         student: ViT, best one with `distilled`.
-        teacher: Teacher; or None, where the targets are (batch, 2 * classes), the second half
-            probabilities that a teacher has given before.
+        teacher: Teacher, or a model that one is made of; or None, where the targets are
+            (batch, 2 * classes), the second half probabilities that a teacher has given before.
         kind: a key of DISTILLATIONS.
         share: of the teacher's loss in the whole; the paper's is 0.5 for "hard", 0.1 for "soft".
         temperature: of "soft".
@@ -145,6 +149,8 @@ class Distiller(keras.Model):
         names = ("head", "head_dist" if student.config.distilled else "head")
         heads = [student.get_layer(name).output for name in names]
         self.heads = keras.Model(student.input, heads)
+        if teacher and not isinstance(teacher, Teacher):
+            teacher = Teacher(teacher, student)
         self.teacher = teacher
         self.kind = kind
         self.share = share
@@ -163,8 +169,7 @@ class Distiller(keras.Model):
         """The student's own loss, and in training the teacher's share"""
         if not training:
             logits = ops.mean(y_pred, axis=0)
-            targets = y[..., : logits.shape[-1]]
-            return super().compute_loss(x, targets, logits, sample_weight, training)
+            return super().compute_loss(x, _labels(y, logits), logits, sample_weight, training)
         logits, distilled = y_pred[0], y_pred[1]
         if self.teacher:
             taught = self.teacher(x)
@@ -174,11 +179,15 @@ class Distiller(keras.Model):
         own = super().compute_loss(x, y, logits, sample_weight, training)
         losses = DISTILLATIONS[self.kind](distilled, taught, self.temperature)
         if sample_weight is not None:
-            losses = losses * sample_weight
+            losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
         return (1 - self.share) * own + self.share * ops.mean(losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Metrics of the mean of both heads"""
-        classes = y_pred.shape[-1]
         logits = ops.mean(y_pred, axis=0)
-        return super().compute_metrics(x, y[..., :classes], logits, sample_weight)
+        return super().compute_metrics(x, _labels(y, logits), logits, sample_weight)
+
+
+def _labels(y, logits):
+    """The targets without a teacher's answers, if they have any; class numbers have none"""
+    return y if len(y.shape) < 2 else y[..., : logits.shape[-1]]

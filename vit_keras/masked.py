@@ -78,7 +78,7 @@ class MaskedAutoencoder(ViT):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """`mae_loss` of a batch"""
-        patches = Patches(self.config.patch_size)(x["images"])
+        patches = Patches(self.config.patch_size, dtype="float32")(x["images"])
         return mae_loss(patches, y_pred["prediction"], y_pred["mask"], self.decoder.normalised)
 
 
@@ -91,7 +91,7 @@ class MaskedImageModel(ViT):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """`mim_loss` of a batch"""
-        patches = Patches(self.config.patch_size)
+        patches = Patches(self.config.patch_size, dtype="float32")
         return mim_loss(patches(x["images"]), patches(y_pred), x["masked"])
 
 
@@ -182,6 +182,8 @@ def _to_be_masked(variant, preprocessing, overrides):
             f'masked pre-training needs stem="patches": other stems show a patch to its '
             f"neighbours. Got stem={config.stem!r}."
         )
+    if config.grid == (1, 1):
+        raise InputError(f"an image of one patch has nothing to hide. Got {config.image_size}.")
     return config, preprocessing
 
 

@@ -54,6 +54,11 @@ def assign(model, weights, keep_head) -> LoadReport:
         for path in [path for path in ours if _HEAD.match(path)]:
             del ours[path]
         variables = {p: v for p, v in variables.items() if not _HEAD.match(p)}
+        # Masked pre-training has no use for a pooling that learns: it comes with the head.
+        pooled = [path for path in variables if path.startswith("pool/")]
+        if pooled and not any(path.startswith("pool/") for path in ours):
+            variables = {p: v for p, v in variables.items() if p not in pooled}
+            changed.append("the pooling is new, to be trained")
     _check(variables, ours, weights)
     for path, variable in variables.items():
         variable.assign(ours[path].reshape(variable.shape))

@@ -90,7 +90,10 @@ def _file_of(path):
         for name in WEIGHTS_OF_FOLDERS:
             if (path / name).is_file():
                 return path / name
-        raise InputError(f"the folder {path} holds none of {', '.join(WEIGHTS_OF_FOLDERS)}.")
+        raise InputError(
+            f"the folder {path} holds neither the model.keras of a run, which is there after its "
+            f"first validation, nor any of {', '.join(WEIGHTS_OF_FOLDERS)}."
+        )
     if not path.is_file():
         raise InputError(f"there is no weights file {path}.")
     return path

@@ -64,6 +64,8 @@ def from_weights(
     elif "patch_size" in overrides:
         patch_size = check_integer("patch_size", overrides["patch_size"], minimum=1)
         wanted["image_size"] = tuple(side * patch_size for side in weights.config.grid)
+    if "pooling" in overrides:  # which tokens there are is for the checkpoint to say
+        wanted.setdefault("cls_token", "cls" in weights.config.prefix_tokens)
     # A head that is asked for where there is none is new, too; what stood before it goes with it.
     own = weights.config.num_classes
     new_head = num_classes is not None and (num_classes != own or not own)
