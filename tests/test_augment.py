@@ -322,6 +322,12 @@ def test_functions_have_names_for_reports_and_the_command_line():
     assert augment.describe(augment.flip) == "flip"
     assert augment.describe(partial(augment.shift, pixels=2)) == "shift(pixels=2)"
     assert augment.by_name("flip", augment.AUGMENTATIONS) is augment.flip
+    moved = augment.by_name("shift(pixels=5)", augment.AUGMENTATIONS)
+    assert (moved.func, moved.keywords) == (augment.shift, {"pixels": 5})
+    with pytest.raises(InputError, match="shift has no argument 'pixel'; did you mean pixels"):
+        augment.by_name("shift(pixel=5)", augment.AUGMENTATIONS)
+    with pytest.raises(InputError, match=r"no such augmentation: 'shift\(5\)'"):
+        augment.by_name("shift(5)", augment.AUGMENTATIONS)
     with pytest.raises(InputError, match="'flipp'; did you mean flip"):
         augment.by_name("flipp", augment.AUGMENTATIONS)
     with pytest.raises(InputError, match="no such augmentation: 'flip'"):

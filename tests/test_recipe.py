@@ -6,13 +6,13 @@ import re
 import pytest
 
 from training import augment
-from training.recipe import Recipe, load_recipe, recipe_names
+from training.recipe import Recipe, load_recipe, read_recipe, recipe_names
 from vit_keras import InputError
 from vit_keras.variants import resolve_config
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_is_sound(name):
+def test_every_recipe_is_sound(name, tmp_path):
     recipe = load_recipe(name)
 
     assert isinstance(recipe, Recipe)
@@ -20,7 +20,28 @@ def test_every_recipe_is_sound(name):
         resolve_config(
             recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model
         )
-    json.dumps(recipe.as_dict())
+    written = tmp_path / "config.json"
+    written.write_text(json.dumps({"recipe": recipe.as_dict()}))
+    assert read_recipe(written).as_dict() == recipe.as_dict()
+
+
+def test_what_is_read_again_is_what_was_written(tmp_path):
+    overrides = ["image_size=32,64", "std=0.5", "smaller_first=0.5,0.4", "model.stem_blocks=3,4"]
+    overrides += ["augment=shift(pixels=3),flip", "train_crop=random_resized_crop(area=(0.2, 1))"]
+    recipe = load_recipe("photos", overrides)
+    written = tmp_path / "config.json"
+    written.write_text(json.dumps({"recipe": recipe.as_dict()}))
+
+    found = read_recipe(written)
+
+    for field in ("image_size", "std", "smaller_first", "model"):
+        assert getattr(found, field) == getattr(recipe, field)
+    assert found.augment[0].keywords == {"pixels": 3}
+    assert found.train_crop.keywords == {"area": (0.2, 1)}
+    for damaged in ("{}", "no", '{"recipe": {"epochs": "many"}}', '{"recipe": {"epoch": 3}}'):
+        written.write_text(damaged)
+        with pytest.raises(InputError, match="has no recipe that can be run"):
+            read_recipe(written)
 
 
 def test_fields_are_replaced_by_values_of_their_type():

@@ -1,5 +1,6 @@
 """Runs that ended in the middle go on, and end as if they had not."""
 
+import dataclasses
 import random
 import re
 import resource
@@ -12,9 +13,12 @@ import time
 import numpy as np
 import pytest
 
-from training.checkpoint import Checkpoint
+from training.__main__ import main
+from training.checkpoint import Checkpoint, fingerprint, latest, stretches
+from training.datasets import find_splits
 from vit_keras import load_model
 
+GROUPS = ("model", "optimizer", "metrics")
 TINY = {
     "variant": "vit_b16", "model.patch_size": 4, "model.width": 48, "model.depth": 2,
     "model.heads": 3, "model.mlp_width": 96, "image_size": 16, "batch_size": 4, "jit": False,
@@ -44,6 +48,68 @@ def same_run(one, other):
     first, second = (load_model(run / "model.keras") for run in (one, other))
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def checkpoint(step):
+    arrays = {name: [np.full(3, step, "float32"), np.array([1, 2], "uint32")] for name in GROUPS}
+    return Checkpoint(step, arrays, {"best": 0.5, "epoch": 1}, "images")
+
+
+def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp_path, capsys):
+    assert latest(tmp_path) is None
+    for step in (4, 12):
+        checkpoint(step).write(tmp_path / f"step-{step:010}.npz")
+    assert latest(tmp_path).step == 12
+    newest = tmp_path / "step-0000000012.npz"
+    whole = newest.read_bytes()
+    middle = len(whole) // 2
+    damaged = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for content in (damaged, whole[:-30], b""):
+        newest.write_bytes(content)
+
+        found = latest(tmp_path)
+
+        assert found.step == 4
+        assert found.best == {"best": 0.5, "epoch": 1}
+        assert found.images == "images"
+        for name in GROUPS:
+            np.testing.assert_array_equal(found.groups[name][0], [4, 4, 4])
+            assert found.groups[name][1].dtype == "uint32"
+        assert f"Note: {newest} is left out, it is damaged" in capsys.readouterr().out
+
+
+def test_an_epoch_that_was_begun_is_finished_by_itself():
+    assert stretches(0, 20, 5) == [(0, 20)]
+    assert stretches(7, 20, 5) == [(7, 10), (10, 20)]
+    assert stretches(16, 20, 5) == [(16, 20)]
+    assert stretches(10, 20, 5) == [(10, 20)]
+
+
+def test_other_images_are_another_run(photographs):
+    examples = find_splits(str(photographs), 3)["train"]()
+    assert fingerprint(examples) == fingerprint(examples.subset(np.arange(24)))
+    others = [
+        fingerprint(examples.subset(np.arange(23))),
+        fingerprint(examples.subset(np.arange(24)[::-1])),
+        fingerprint(dataclasses.replace(examples, labels=1 - examples.labels)),
+        fingerprint(dataclasses.replace(examples, class_names=("blue", "green"))),
+    ]
+    assert len({fingerprint(examples), *others}) == 5
+
+
+def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
+    for arguments, message in (
+        ([tmp_path], "is no run folder: it has no config.json"),
+        ([run_folder], "holds a finished run"),
+        (
+            [run_folder, "--set", "epochs=3"],
+            "as it was begun; give nothing else",
+        ),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            main(["fit", "--resume", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="name a recipe, or a run folder to --resume"):
+        main(["fit"])
 
 
 @pytest.mark.slow
@@ -97,6 +163,7 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, n
     assert "Stopping, and saving first; again to stop at once." in printed
     (kept,) = (run / "checkpoints").iterdir()
     assert Checkpoint.read(kept).step > 0
+    assert load_model(run / "model.keras").class_names == ("blue", "red")
 
 
 @pytest.mark.slow

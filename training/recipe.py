@@ -272,16 +272,20 @@ def read_recipe(path) -> Recipe:
     Raises:
         InputError: for a file that is none, or names what this version does not have.
     """
+    types = typing.get_type_hints(Recipe)
     try:
         values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["recipe"]
-        types = typing.get_type_hints(Recipe)
-        for field, table in {**_AUGMENTATIONS, "train_crop": augmentations.CROPS}.items():
-            found = values[field]
-            named = found if isinstance(found, list) else [found] * bool(found)
-            functions = tuple(augmentations.by_name(text, table) for text in named)
-            values[field] = functions if field in _AUGMENTATIONS else (*functions, None)[0]
-        for field in values.keys() - {*_AUGMENTATIONS, "train_crop"}:
-            values[field] = pydantic.TypeAdapter(types[field]).validate_python(values[field])
+        for field, value in values.items():
+            if field in _AUGMENTATIONS:
+                table = _AUGMENTATIONS[field]
+                values[field] = tuple(augmentations.by_name(text, table) for text in value)
+            elif field in _PARTS:
+                lists = {key: one for key, one in value.items() if isinstance(one, list)}
+                values[field] = value | {key: tuple(one) for key, one in lists.items()}
+            elif field == "train_crop":
+                values[field] = value and augmentations.by_name(value, augmentations.CROPS)
+            else:
+                values[field] = pydantic.TypeAdapter(types[field]).validate_python(value)
         return Recipe(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} has no recipe that can be run: {error}.") from None

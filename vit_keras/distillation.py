@@ -78,8 +78,8 @@ class Teacher(keras.layers.Layer):
             preprocessing, class_names = model.preprocessing, model.class_names
         preprocessing = preprocessing or student.preprocessing
         self.model = model
-        takes = getattr(model, "inputs", None)
-        self.whole_numbers = bool(takes) and not keras.backend.is_float_dtype(takes[0].dtype)
+        dtypes = [image.dtype for image in getattr(model, "inputs", None) or []]
+        self.whole_numbers = any(not keras.backend.is_float_dtype(dtype) for dtype in dtypes)
         self.probabilities = probabilities
         self.seen = student.preprocessing
         self.preprocessing: Preprocessing = preprocessing
