@@ -204,9 +204,10 @@ def alone_in(run):
     """
     handle = os.open(run, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another process is training in the run folder {run}.") from None
         yield
-    except BlockingIOError:
-        raise InputError(f"another process is training in the run folder {run}.") from None
     finally:
         os.close(handle)
