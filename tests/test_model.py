@@ -75,6 +75,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_every_option_saves_loads_and_learns(options, tmp_path):
     model = tiny_model(**options)

@@ -197,6 +197,7 @@ def test_epsilon_is_that_of_the_papers(name):
     np.testing.assert_allclose(values[0], [1 - step, 2 + step], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_learn(name):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])

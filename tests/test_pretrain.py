@@ -135,6 +135,7 @@ def pretraining(recipe, pile):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
     run = tmp_path / "mae"
 
