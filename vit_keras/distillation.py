@@ -10,6 +10,7 @@ from keras import ops
 
 from vit_keras.config import as_image_size, check_choice
 from vit_keras.errors import InputError, did_you_mean
+from vit_keras.losses import AsGiven
 from vit_keras.model import ViT
 from vit_keras.positions import resize_matrix
 from vit_keras.preprocessing import Preprocessing
@@ -178,9 +179,8 @@ class Distiller(keras.Model):
             taught = ops.log(ops.maximum(probabilities, 1e-30))
         own = super().compute_loss(x, y, logits, sample_weight, training)
         losses = DISTILLATIONS[self.kind](distilled, taught, self.temperature)
-        if sample_weight is not None:
-            losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
-        return (1 - self.share) * own + self.share * ops.mean(losses)
+        theirs = AsGiven()(losses, losses, sample_weight)
+        return (1 - self.share) * own + self.share * theirs
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Metrics of the mean of both heads"""

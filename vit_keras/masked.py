@@ -14,6 +14,7 @@ from keras import ops
 from vit_keras.config import ViTConfig
 from vit_keras.embedding import Patches
 from vit_keras.errors import InputError
+from vit_keras.losses import AsGiven
 from vit_keras.model import ViT, check_fits, default_preprocessing, embed, norm, transform
 from vit_keras.positions import sincos2d
 from vit_keras.variants import resolve_config
@@ -79,7 +80,8 @@ class MaskedAutoencoder(ViT):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """`mae_loss` of a batch"""
         patches = Patches(self.config.patch_size, dtype="float32")(x["images"])
-        return mae_loss(patches, y_pred["prediction"], y_pred["mask"], self.decoder.normalised)
+        answer = y_pred["prediction"], y_pred["mask"]
+        return _shared(mae_loss(patches, *answer, self.decoder.normalised))
 
 
 @_register
@@ -92,7 +94,7 @@ class MaskedImageModel(ViT):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """`mim_loss` of a batch"""
         patches = Patches(self.config.patch_size, dtype="float32")
-        return mim_loss(patches(x["images"]), patches(y_pred), x["masked"])
+        return _shared(mim_loss(patches(x["images"]), patches(y_pred), x["masked"]))
 
 
 def build_mae(variant="vit_b16", *, decoder=None, preprocessing=None, name=None, **overrides):
@@ -165,6 +167,12 @@ def build_mim(variant="vit_b16", *, preprocessing=None, name=None, **overrides):
         config=dataclasses.asdict(config),
         preprocessing=dataclasses.asdict(preprocessing),
     )
+
+
+def _shared(loss):
+    """A batch's loss, of which each replica computes its part"""
+    loss = ops.reshape(loss, (1,))
+    return AsGiven()(loss, loss)
 
 
 def visible_patches(patches, mask_ratio):
