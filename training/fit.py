@@ -22,7 +22,7 @@ from training.checkpoint import (
     stretches,
 )
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
-from training.inpaint import DrawSheets, sheet
+from training.inpaint import SHEET, DrawSheets, sheet
 from training.pipeline import (
     evaluation_batches,
     even_batch_size,
@@ -159,7 +159,7 @@ def _conclude_pretraining(model, recipe, examples, split, run, started):
         "seconds": round(time.monotonic() - started, 1),
     }
     write_json(run / "evaluation.json", evaluation)
-    sheet(model, next(iter(batches))).savefig(run / "inpainting.png", dpi=110)
+    sheet(model, _shown(examples, model, recipe)).savefig(run / "inpainting.png", dpi=110)
     write_pretraining_report(run, recipe, evaluation)
     print(f"\nLoss {evaluation['loss']:.4f} on {len(examples):,} images ({split} split)")
     print(f"\nReport: {run / 'report.md'}")
@@ -173,6 +173,12 @@ def _evaluated(examples, model, recipe, cache_mib=0):
     if recipe.pretrain != "none":
         batches = masked_batches(batches, recipe, model.config.grid, fixed=True)
     return batches
+
+
+def _shown(examples, model, recipe):
+    """A batch of images from all over the examples, for a sheet"""
+    spread = np.linspace(0, len(examples) - 1, min(SHEET, len(examples))).astype(int)
+    return next(iter(_evaluated(examples.subset(spread), model, recipe)))
 
 
 def _train(model, recipe, train, validation, run, callbacks, asked):
@@ -215,7 +221,7 @@ def _train(model, recipe, train, validation, run, callbacks, asked):
         validated_on = _evaluated(validation, model, recipe, recipe.cache_mib)
         further = list(callbacks)
         if recipe.pretrain != "none":
-            seen = next(iter(validated_on))
+            seen = _shown(validation, model, recipe)
             further.append(DrawSheets(model, seen, run / "inpainting", recipe.sheet_every))
         # Of each size its own best: the last is what was asked for.
         save_best = SaveBest(model, run / "model.keras", _description(recipe))

@@ -24,7 +24,7 @@ class DrawSheets(keras.callbacks.Callback):
     def __init__(self, model, inputs, folder, every):
         super().__init__()
         self.inpainter = model
-        self.inputs = {name: array[:SHEET] for name, array in inputs.items()}
+        self.inputs = inputs
         self.folder = folder
         self.every = every
 
