@@ -371,7 +371,7 @@ def test_other_files_and_models_are_refused(tmp_path):
     for name, message in {
         "weights.txt": "weights come as .npz",
         "resnet.safetensors": "no Vision Transformer of a known family .* conv1.weight",
-        "empty": "holds none of model.safetensors",
+        "empty": "nor any of model.safetensors",
     }.items():
         with pytest.raises(InputError, match=message):
             from_weights(tmp_path / name)
