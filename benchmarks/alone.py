@@ -5,13 +5,14 @@ python -m benchmarks.alone teacher --seeds 3 --out results
 
 pretraining: of all images of a labelled folder (CIFAR-10 as JPEG: `train`, `test`) 500 a class keep
 their labels. One model learns those for all of the time. The other first fills in hidden patches of
-all images (MAE), and learns the labels for the rest of the time.
+all images (MAE), and learns the labels for the rest of the time; epochs are chosen so that both
+take alike long, and the table says how long.
 
-teacher: DeiT's Ti on Fashion-MNIST, with and without a teacher, for equally many epochs. The
-teacher is the CCT of the recipe `fashion_mnist`, trained once.
+teacher: DeiT's Ti on Fashion-MNIST for one epoch, alone, and with a distillation token and a
+teacher: the CCT of the recipe `fashion_mnist`, trained once.
 
-Contestants take turns, seed by seed. Time is counted as in benchmarks/accuracy.py, which keeps runs
-in the same way; the folder of runs keeps the trained models too.
+Contestants take turns, seed by seed. Time is counted as in benchmarks/accuracy.py. With the same
+--out finished runs are not run again; it keeps the trained models, too.
 """
 
 import argparse
