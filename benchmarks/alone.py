@@ -84,11 +84,13 @@ def pretraining_first(data, seed, runs):
         variant=SMALL["variant"],
         image_size=32,
         model=SMALL["model"],
-        decoder={"width": 64, "depth": 2, "heads": 2, "mlp_width": 256},
+        decoder={"width": 64, "depth": 1, "heads": 2, "mlp_width": 256},
         validation_fraction=0.02,
-        validate_every=6,
-        epochs=6,
+        validate_every=7,
+        epochs=7,
         warmup_epochs=0.5,
+        optimizer="muon",
+        learning_rate=4e-3,
     )
     before = _train(pretraining, runs / "mae")
     tuning = _few_labels(data, seed, runs, epochs=15)
