@@ -73,7 +73,7 @@ def main():
 
 
 def labels_alone(data, seed, runs):
-    return _train(_few_labels(data, seed, runs, epochs=42), runs)
+    return _train(_few_labels(data, seed, runs, epochs=51), runs)
 
 
 def pretraining_first(data, seed, runs):
