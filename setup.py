@@ -17,7 +17,16 @@ APP = [
     "tensorboard>=2.20,<2.22",
 ]
 HUB = ["huggingface_hub>=0.30"]
-TEST = [*HUB, "jax>=0.6", "mypy>=1.13", "pillow>=11", "pytest>=8.3", "ruff>=0.8", "scipy>=1.13"]
+TEST = [
+    *HUB,
+    "jax>=0.6",
+    "mypy>=1.13",
+    "pillow>=11",
+    "pytest>=8.3",
+    "pytest-xdist>=3.6",
+    "ruff>=0.8",
+    "scipy>=1.13",
+]
 VERSION = re.search(
     r'__version__ = "(.+)"', pathlib.Path("vit_keras/__init__.py").read_text(encoding="utf-8")
 )[1]

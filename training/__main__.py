@@ -100,12 +100,7 @@ def _fit(arguments):
         raise InputError("--resume RUN goes on with a run as it was begun; give nothing else.")
     if not (run or arguments.recipe):
         raise InputError("name a recipe, or a run folder to --resume.")
-    if run:
-        if not (run / "config.json").exists():
-            raise InputError(f"{run} is no run folder: it has no config.json.")
-        recipe = read_recipe(run / "config.json")
-    else:
-        recipe = _recipe(arguments)
+    recipe = read_recipe(run / "config.json") if run else _recipe(arguments)
     out = run or arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
     go_on = f"go on with: python -m training fit --resume {out}"
     try:

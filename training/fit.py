@@ -100,8 +100,6 @@ def fit(recipe, out, callbacks=(), resume=False):
 
 def _check_state(run, resume):
     """Raises InputError where a run can neither start in the folder nor, if asked, go on."""
-    if resume and not (run / "config.json").exists():
-        raise InputError(f"{run} is no run folder: it has no config.json.")
     if (run / "report.md").exists():
         state = "holds a finished run;"
     elif resume or not run.exists():
@@ -227,11 +225,7 @@ def _train(model, recipe, train, validation, run, callbacks, asked):
         save_best = SaveBest(model, run / "model.keras", _description(recipe))
         stop = StopOnNaN(per_epoch)
         if start:
-            trainer.optimizer.build(trainer.trainable_variables)
-            trainer.evaluate(validated_on.take(1), verbose=0)  # which makes the metrics
-            start.restore("model", model.variables)
-            start.restore("optimizer", trainer.optimizer.variables)
-            save_best.best, save_best.epoch = start.best["best"], start.best["epoch"]
+            _restore(start, trainer, model, save_best, validated_on)
             print(f"Going on from step {done} of {epochs * per_epoch}.", flush=True)
         write = WriteCheckpoints(
             *(run / "checkpoints", model, save_best, images, per_epoch),
@@ -262,12 +256,25 @@ def _train(model, recipe, train, validation, run, callbacks, asked):
             if stop.found:
                 break
         if stop.found or not (save_best.epoch and np.isfinite(history.history["loss"][-1])):
-            path, where = run / "model.keras", stop.found or f"the validation of epoch {end}"
-            good = f"the last good model is {path}" if path.exists() else "no model yet"
-            raise InputError(
-                f"the loss was no longer finite at {where}; {good}. Try a lower learning_rate than "
-                f"{recipe.learning_rate}, a longer warm-up, or clip_norm=1."
-            )
+            where = stop.found or f"the validation of epoch {end}"
+            raise _not_finite(where, run / "model.keras", recipe.learning_rate)
+
+
+def _restore(start, trainer, model, save_best, batches):
+    """Puts a trainer, and the best so far, where they were at a checkpoint."""
+    trainer.optimizer.build(trainer.trainable_variables)
+    trainer.evaluate(batches.take(1), verbose=0)  # which makes the metrics
+    start.restore("model", model.variables)
+    start.restore("optimizer", trainer.optimizer.variables)
+    save_best.best, save_best.epoch = start.best["best"], start.best["epoch"]
+
+
+def _not_finite(where, path, learning_rate):
+    good = f"the last good model is {path}" if path.exists() else "no model yet"
+    return InputError(
+        f"the loss was no longer finite at {where}; {good}. Try a lower learning_rate than "
+        f"{learning_rate}, a longer warm-up, or clip_norm=1."
+    )
 
 
 @contextlib.contextmanager

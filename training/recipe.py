@@ -272,9 +272,12 @@ def read_recipe(path) -> Recipe:
     Raises:
         InputError: for a file that is none, or names what this version does not have.
     """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise InputError(f"{path.parent} is no run folder: it has no {path.name}.")
     types = typing.get_type_hints(Recipe)
     try:
-        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["recipe"]
+        values = json.loads(path.read_text(encoding="utf-8"))["recipe"]
         for field, value in values.items():
             if field in _AUGMENTATIONS:
                 table = _AUGMENTATIONS[field]

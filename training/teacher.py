@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from training.pipeline import evaluation_batches
 from vit_keras.distillation import Teacher
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, first_line
 from vit_keras.model import ViT, load_any
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.weights import from_weights
@@ -88,8 +88,7 @@ def _saved_model(path):
     try:
         signatures = tf.saved_model.load(path).signatures
     except Exception as error:  # a broken file can fail in any of its layers
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"{path} cannot be loaded as a SavedModel: {reason}") from error
+        raise InputError(f"{path} cannot be loaded as a SavedModel: {first_line(error)}") from error
     name = "serve_logits" if "serve_logits" in signatures else "serving_default"
     if name not in signatures:
         raise InputError(f"the teacher {path} has no signature serving_default.")
@@ -128,8 +127,9 @@ def _answer_to_noise(model, preprocessing, path):
     try:
         answer = model.predict_on_batch(np.asarray(images))
     except Exception as error:  # of whatever layers it is made of
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"the teacher {path} cannot see images of {size[1:]}: {reason}") from error
+        raise InputError(
+            f"the teacher {path} cannot see images of {size[1:]}: {first_line(error)}"
+        ) from error
     if not (isinstance(answer, np.ndarray) and answer.ndim == 2):
         raise InputError(f"the teacher {path} must give one row of logits for each image.")
     return answer.astype("float32")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from training.examples import Examples
 from vit_keras.decoding import decode_image
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, first_line
 from vit_keras.files import replacing
 
 SPLITS = ("train", "validation", "test")
@@ -24,9 +24,9 @@ def tfds_splits(name, channels, splits, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
         builder.download_and_prepare()
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"TFDS knows no dataset {name!r}: {_first_line(error)}") from error
+        raise InputError(f"TFDS knows no dataset {name!r}: {first_line(error)}") from error
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
-        raise InputError(f"TFDS cannot prepare {name!r}: {_first_line(error)}") from error
+        raise InputError(f"TFDS cannot prepare {name!r}: {first_line(error)}") from error
     features = dict(builder.info.features)
     classes = features.get("label")
     if "image" not in features or not isinstance(classes, tfds.features.ClassLabel):
@@ -52,7 +52,7 @@ def _tfds_split(builder, split, channels):
     try:
         dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
     except (ValueError, KeyError) as error:
-        raise InputError(f"TFDS has no split {split!r}: {_first_line(error)}") from error
+        raise InputError(f"TFDS has no split {split!r}: {first_line(error)}") from error
     names = tuple(builder.info.features["label"].names)
     if builder.info.dataset_size > psutil.virtual_memory().available / 2:
         folder = pathlib.Path(builder.data_path, f"images-{urllib.parse.quote(split, safe='')}")
@@ -85,7 +85,3 @@ def _unpacked(dataset, folder, class_names, channels):
         tuple(map(str, files)),
         lambda index: decode_image(tf.io.read_file(paths[index]), channels),
     )
-
-
-def _first_line(error):
-    return str(error).strip().split("\n")[0]

@@ -27,6 +27,11 @@ def one_line_errors():
         sys.exit("Error: " + " ".join(str(error).split("\n")))
 
 
+def first_line(error):
+    """What an exception of other people's code says, or its name where it says nothing"""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 def did_you_mean(name, known):
     """'; did you mean a, b?' with the nearest of the known names, else '; known are: a, b, ...'"""
     known = list(known)

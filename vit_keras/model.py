@@ -8,7 +8,7 @@ import keras
 
 from vit_keras.config import ViTConfig
 from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, first_line
 from vit_keras.layers import LayerNorm, TransformerBlock
 from vit_keras.pooling import AttentionPool, Pool, SequencePool
 from vit_keras.preprocessing import Preprocessing
@@ -128,8 +128,9 @@ def load_any(path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # a broken file can fail in any of its layers: zip, JSON, HDF5
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise InputError(f"{path} cannot be loaded as a .keras model: {reason}") from error
+        raise InputError(
+            f"{path} cannot be loaded as a .keras model: {first_line(error)}"
+        ) from error
 
 
 def _output(config, images):

@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, first_line
 
 WEIGHTS_OF_FOLDERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
@@ -57,9 +57,8 @@ def read_checkpoint(path) -> Checkpoint:
     except InputError:
         raise
     except Exception as error:  # a broken file can fail in any of its layers
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"{path} cannot be read as {path.suffix} weights: {reason}. Is it whole?"
+            f"{path} cannot be read as {path.suffix} weights: {first_line(error)}. Is it whole?"
         ) from error
     for wrapper in ("module.", "_orig_mod."):  # torch's DataParallel and compile
         if arrays and all(name.startswith(wrapper) for name in arrays):

@@ -13,7 +13,7 @@ import urllib.parse
 
 import keras
 
-from vit_keras.errors import InputError, did_you_mean
+from vit_keras.errors import InputError, did_you_mean, first_line
 from vit_keras.weights.checkpoint import WEIGHTS_OF_FOLDERS
 from vit_keras.weights.published import PUBLISHED
 
@@ -151,6 +151,5 @@ def _from_hub(address) -> pathlib.Path:
                     get(part)
             return weights
     except Exception as error:  # of the client, of HTTP, of the file system
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise InputError(f"{address} could not be fetched: {reason}") from error
+        raise InputError(f"{address} could not be fetched: {first_line(error)}") from error
     raise InputError(f"{address} holds none of {', '.join(WEIGHTS_OF_FOLDERS)}.")
