@@ -13,7 +13,9 @@ from training import augment, augment_images
 from training.datasets import find_splits
 from training.examples import Examples
 from training.pipeline import (
+    Share,
     balanced_weights,
+    block_size,
     evaluation_batches,
     even_batch_size,
     read_all,
@@ -65,6 +67,73 @@ def test_batches_of_sorted_images_are_as_mixed_as_by_chance():
     assert first.var() == pytest.approx(4.52, rel=0.3)
     kept = (stream.reshape(20, 200) == np.arange(200)).sum(axis=1)
     assert kept.mean() < 2  # 1 by chance
+
+
+@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
+def test_replicas_share_the_batches_of_one(path):
+    recipe = dataclasses.replace(
+        RECIPE, batch_size=32, augment=(augment.flip, augment.mixup, augment.random_erasing)
+    )
+    examples = path(numbered(50))
+    whole = list(training_batches(examples, recipe, IDENTITY, 5, first=2).as_numpy_iterator())
+
+    # Two processes, one with three of four replicas.
+    parts = [
+        list(training_batches(examples, recipe, IDENTITY, 5, 2, share=share).as_numpy_iterator())
+        for share in (Share(0, 3, 4), Share(3, 1, 4))
+    ]
+
+    assert [len(part) for part in parts] == [9, 3]
+    for step, batch in enumerate(whole):
+        shares = [*parts[0][3 * step : 3 * step + 3], parts[1][step]]
+        assert all(len(share[0]) == 8 for share in shares)
+        for found, expected in zip(zip(*shares, strict=True), batch, strict=True):
+            np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "block"),
+    [
+        (1, 1),
+        (4, 4),
+        (8, 8),
+        (32, 8),
+        (64, 16),
+        (100, 25),
+        (200, 25),
+        (256, 32),
+        (1024, 32),
+        (127, 127),
+    ],
+)
+def test_blocks_make_whole_batches(batch_size, block):
+    assert block_size(batch_size) == block
+
+
+def test_batches_that_cannot_be_shared_are_refused():
+    recipe = dataclasses.replace(RECIPE, batch_size=24)
+    with pytest.raises(InputError, match=r"batch_size=24 cannot .* 2 replicas .* batch_size=64"):
+        training_batches(numbered(50), recipe, IDENTITY, 1, share=Share(0, 2, 2))
+
+
+@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
+def test_a_data_service_gives_each_block_once(path):
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.partition("://")[2]
+    workers = [service.WorkerServer(service.WorkerConfig(address)) for _ in range(2)]
+    recipe = dataclasses.replace(RECIPE, batch_size=32, augment=(augment.mixup,))
+
+    for first, last in ((0, 3), (3, 6)):  # two epochs of 96 images
+        give = partial(training_batches, path(numbered(96)), recipe, IDENTITY, last, first)
+        alone, served = (
+            np.concatenate([images[:, 0, 0, 0] for images, _ in batches.as_numpy_iterator()])
+            for batches in (give(), give(service=dispatcher.target))
+        )
+
+        assert len(served) == 96
+        np.testing.assert_array_equal(np.sort(served), np.sort(alone))
+    del workers
 
 
 def test_both_paths_and_every_length_give_the_same_batches():

@@ -14,18 +14,27 @@ from test_masked import DECODER, HIDDEN, IMAGES, masked_model
 import vit_keras
 from training.__main__ import main
 from training.datasets import find_splits
+from training.examples import Examples
 from training.fit import fit
 from training.inpaint import inpaint
-from training.pipeline import masked_batches
+from training.pipeline import masked_batches, training_batches
 from training.recipe import Recipe, load_recipe
-from vit_keras import InputError, Patches, build_mae, build_mim
+from vit_keras import InputError, Patches, Preprocessing, build_mae, build_mim
 
 MAE = Recipe(pretrain="mae", seed=3)
 
 
-def masks(recipe, first=0, last=4, fixed=False, grid=(4, 6)):
-    batches = tf.data.Dataset.from_tensors((tf.zeros((5, 8, 8, 3)),)).repeat(last - first)
-    found = list(masked_batches(batches, recipe, grid, first, fixed).as_numpy_iterator())
+def masks(recipe, first=0, fixed=False, grid=(4, 6)):
+    """What is hidden in the steps before the fourth"""
+    recipe = dataclasses.replace(recipe, batch_size=5, data="", train_crop=None, augment=())
+    if fixed:
+        batches = tf.data.Dataset.from_tensors((tf.zeros((5, 8, 8, 3)),)).repeat(4)
+        batches = masked_batches(batches, recipe, grid)
+    else:
+        pixels = np.zeros((10, 8, 8, 3), "uint8")
+        examples = Examples.from_pixels(pixels, [0] * 10, ("image",), list(map(str, range(10))))
+        batches = training_batches(examples, recipe, Preprocessing(8), 4, first, grid=grid)
+    found = list(batches.as_numpy_iterator())
     assert all(batch["images"].shape == (5, 8, 8, 3) for batch in found)
     return np.stack([next(a for name, a in batch.items() if name != "images") for batch in found])
 

@@ -83,6 +83,8 @@ def test_an_epoch_that_was_begun_is_finished_by_itself():
     assert stretches(7, 20, 5) == [(7, 10), (10, 20)]
     assert stretches(16, 20, 5) == [(16, 20)]
     assert stretches(10, 20, 5) == [(10, 20)]
+    assert stretches(7, 20, 5, apart=True) == [(7, 10), (10, 15), (15, 20)]
+    assert stretches(10, 20, 5, apart=True) == [(10, 15), (15, 20)]
 
 
 def test_other_images_are_another_run(photographs):

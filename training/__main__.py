@@ -40,6 +40,18 @@ def _parser():
         "--resume", type=pathlib.Path, metavar="RUN", help="go on with this run folder's run"
     )
     fit.add_argument("--out", type=pathlib.Path, help="run folder; runs/RECIPE by default")
+    fit.add_argument(
+        "--distribute",
+        choices=["none", "mirrored", "multi-worker", "model-parallel"],
+        default="none",
+        help="train on all devices of this machine, or on the machines of TF_CONFIG",
+    )
+    fit.add_argument(
+        "--data-service",
+        default="",
+        metavar="HOST:PORT",
+        help="have the images read and augmented there",
+    )
     for command in (data, fit):
         command.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
         command.add_argument(
@@ -58,6 +70,12 @@ def _parser():
             metavar="KEY=VALUE",
             help="replace a field of the recipe, or model.KEY of its ViTConfig; may be repeated",
         )
+
+    service = commands.add_parser("data-service", help="read and augment images for other runs")
+    service.set_defaults(run=_data_service)
+    service.add_argument("--host", default="localhost", help="this machine's name; localhost")
+    service.add_argument("--port", type=_count, default=5050, help="to listen at; 5050")
+    service.add_argument("--dispatcher", default="", metavar="HOST:PORT", help="service to join")
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model on labelled images")
     evaluate.set_defaults(run=_evaluate)
@@ -104,7 +122,8 @@ def _fit(arguments):
     out = run or arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
     go_on = f"go on with: python -m training fit --resume {out}"
     try:
-        fit(recipe, out, resume=bool(run))
+        places = {"distribute": arguments.distribute, "data_service": arguments.data_service}
+        fit(recipe, out, resume=bool(run), **places)
     except KeyboardInterrupt:
         print(f"\nInterrupted; {go_on}", file=sys.stderr)
         sys.exit(130)
@@ -112,6 +131,12 @@ def _fit(arguments):
         if not (out / "checkpoints").exists():
             raise
         raise OSError(f"{error}. When that is mended, {go_on}") from None
+
+
+def _data_service(arguments):
+    from training.data_service import serve
+
+    serve(arguments.host, arguments.port, arguments.dispatcher)
 
 
 def _recipe(arguments):

@@ -3,9 +3,9 @@
 The seed, two int32 numbers, decides all that is random. What works on single images stands in
 augment_images.py and runs between these two:
 - A crop works on one image, before it has the model's size: (image, size, seed) -> image.
-- A batch augmentation works on a batch: (images, labels, seed) -> (images, labels), where images
-  are float32 (batch, height, width, channels) of 0..255 and labels are one row of class
-  probabilities per image.
+- A batch augmentation works on a block of a batch: (images, labels, seed) -> (images, labels),
+  where images are float32 (block, height, width, channels) of 0..255 and labels are one row of
+  class probabilities per image.
 
 Adding one: a function here, its row in CROPS or AUGMENTATIONS below, its test in
 tests/test_augment.py, and its place in a recipe.
@@ -157,12 +157,12 @@ def mixup(images, labels, seed, alpha=0.8, probability=1.0):
 
 
 def mixup_or_cutmix(images, labels, seed, alpha=0.8, probability=1.0, cut=0.5):
-    """MixUp or CutMix, the same for the whole batch, as DeiT switches between them.
+    """MixUp or CutMix, the same for all of these images, as DeiT switches for each batch.
 
     Args:
         alpha: of MixUp.
         probability: of an image to be mixed.
-        cut: probability of CutMix for a batch.
+        cut: probability of CutMix.
     """
     draw = tf.random.stateless_uniform((), seed)
     return tf.cond(

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -104,10 +105,16 @@ class WriteCheckpoints(keras.callbacks.Callback):
         steps_per_epoch: of the run, where `fit` may have been called for fewer.
         seconds: between two checkpoints.
         asked: threading.Event, set where the run has to stop.
+        between: whether to write in the middle of an epoch, too.
         start: Checkpoint the run goes on from, or None.
+
+    Attributes:
+        step: steps that were done, of the whole run.
     """
 
-    def __init__(self, folder, model, best, images, steps_per_epoch, seconds, asked, start=None):
+    def __init__(
+        self, folder, model, best, images, steps_per_epoch, seconds, asked, between, start=None
+    ):
         super().__init__()
         self.folder = folder
         self.vit = model
@@ -116,8 +123,10 @@ class WriteCheckpoints(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.seconds = seconds
         self.asked = asked
+        self.between = between
         self.start = start
         self.last = time.monotonic()
+        self.step = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -127,10 +136,10 @@ class WriteCheckpoints(keras.callbacks.Callback):
         self._write_if_due(epoch * self.steps_per_epoch)
 
     def on_train_batch_end(self, batch, logs=None):
-        step = step_number(self, self.epoch, batch)
+        self.step = step_number(self, self.epoch, batch)
         # What comes after an epoch's last step belongs to it.
-        if step % self.steps_per_epoch:
-            self._write_if_due(step)
+        if self.step % self.steps_per_epoch and self.between:
+            self._write_if_due(self.step)
 
     def _write_if_due(self, step):
         if step and (self.asked.is_set() or time.monotonic() >= self.last + self.seconds):
@@ -139,10 +148,13 @@ class WriteCheckpoints(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
     def _write(self, step):
+        if keras.backend.backend() == "jax":  # whose state is elsewhere within an epoch
+            self.model.jax_state_sync()
         groups = {
             "model": self.vit.variables,
             "optimizer": self.model.optimizer.variables,
-            "metrics": self.model.metrics_variables,
+            # An epoch begins with none; and they are sums of what the workers have.
+            "metrics": self.model.metrics_variables if step % self.steps_per_epoch else [],
         }
         arrays = {name: [np.asarray(v) for v in found] for name, found in groups.items()}
         best = {"best": self.best.best, "epoch": self.best.epoch}
@@ -153,10 +165,15 @@ class WriteCheckpoints(keras.callbacks.Callback):
         self.last = time.monotonic()
 
 
-def stretches(first, last, steps_per_epoch):
-    """Steps first..last -> [(first, last), ...]: the rest of an epoch, and the whole ones"""
+def stretches(first, last, steps_per_epoch, apart=False):
+    """Steps first..last -> [(first, last), ...]: the rest of an epoch, and the whole ones
+
+    Args:
+        apart: whether each epoch is one by itself.
+    """
     whole = min(-(-first // steps_per_epoch) * steps_per_epoch, last)
-    return [span for span in ((first, whole), (whole, last)) if span[0] < span[1]]
+    ends = [whole, *(range(whole + steps_per_epoch, last, steps_per_epoch) if apart else ()), last]
+    return [span for span in itertools.pairwise([first, *ends]) if span[0] < span[1]]
 
 
 def step_number(callback, epoch, batch):

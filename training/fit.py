@@ -7,7 +7,10 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
+import threading
 import time
+from functools import partial
 
 import keras
 import numpy as np
@@ -21,6 +24,8 @@ from training.checkpoint import (
     stop_when_asked,
     stretches,
 )
+from training.data_service import check_service
+from training.distribute import find_devices
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
 from training.inpaint import SHEET, DrawSheets, sheet
 from training.pipeline import (
@@ -50,7 +55,7 @@ from vit_keras.files import replacing, write_json
 from vit_keras.model import load_model
 
 
-def fit(recipe, out, callbacks=(), resume=False):
+def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service=""):
     """Trains by the recipe and fills the run folder.
 
     The folder gets config.json (recipe, versions, seed, commit), model.keras (the best on the
@@ -64,9 +69,13 @@ def fit(recipe, out, callbacks=(), resume=False):
         callbacks: further Keras callbacks for `model.fit`.
         resume: whether to go on with the run in that folder, which was begun with this recipe and
             ended in the middle; it then ends as if it had not.
+        distribute: "none", or a key of DEVICES of training/distribute_tensorflow.py or _jax.py.
+        data_service: 'HOST:PORT' of a tf.data service that reads and augments the images. It gives
+            them in another order each time: the run cannot be repeated bit for bit.
 
     Returns:
-        the evaluation, as `evaluate` gives it, and which split and model it is of.
+        the evaluation, as `evaluate` gives it, and which split and model it is of; None in a
+        worker that is not the first one.
 
     Raises:
         InputError: for data that cannot be trained on, a config no ViT can be built from, or a
@@ -74,25 +83,42 @@ def fit(recipe, out, callbacks=(), resume=False):
     """
     started = time.monotonic()
     run = pathlib.Path(out)
-    _check_state(run, resume)
-    pretrained, config, preprocessing = settings(recipe)
-    splits = load_splits(recipe)
-    run.mkdir(parents=True, exist_ok=True)
-    with alone_in(run), _vanished_images():
+    with contextlib.ExitStack() as stack:
+        devices = find_devices(distribute)
+        devices.check(recipe)
+        service = data_service and check_service(data_service)
+        if devices.chief:
+            _check_state(run, resume)
+        pretrained, config, preprocessing = settings(recipe)
+        splits = load_splits(recipe)
+        if devices.chief:
+            run.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(run))
+            folder = run
+        else:  # what it writes nobody needs
+            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(_vanished_images())
         if resume:
             _compare_versions(run)
-        else:
+        elif devices.chief:
             write_json(run / "config.json", describe_run(recipe, config, preprocessing))
-        splits, _ = only_readable(splits, recipe, config.image_size, run)
+        splits, _ = only_readable(splits, recipe, config.image_size, folder)
         keras.utils.set_random_seed(recipe.seed)
-        class_names = splits["train"].class_names
-        model = new_model(recipe, pretrained, config, preprocessing, class_names)
-        print(_summary(model, recipe, splits, run), flush=True)
-        if recipe.tune == "head":
-            _probe(model, recipe, splits["train"], splits["validation"], run)
-        else:
-            with stop_when_asked() as asked:
-                _train(model, recipe, splits["train"], splits["validation"], run, callbacks, asked)
+        start = latest(run / "checkpoints") if resume else None
+        with devices.scope():
+            class_names = splits["train"].class_names
+            model = new_model(recipe, pretrained, config, preprocessing, class_names)
+            print(_summary(model, recipe, splits, run), flush=True)
+            if recipe.tune == "head":
+                _probe(model, recipe, splits["train"], splits["validation"], folder)
+            else:
+                # Of several workers none can stop, or save, inside of an epoch by itself.
+                several = contextlib.nullcontext(threading.Event())
+                with several if devices.workers else stop_when_asked() as asked:
+                    places = folder, devices, service
+                    _train(model, recipe, splits, *places, callbacks, start, asked)
+        if not devices.chief:
+            return None
         evaluation = _conclude(recipe, splits, run, started)
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         return evaluation
@@ -169,7 +195,7 @@ def _evaluated(examples, model, recipe, cache_mib=0):
     batch_size = even_batch_size(len(examples), max(recipe.batch_size, 256))
     batches = evaluation_batches(examples, model.preprocessing, batch_size, cache_mib)
     if recipe.pretrain != "none":
-        batches = masked_batches(batches, recipe, model.config.grid, fixed=True)
+        batches = masked_batches(batches, recipe, model.config.grid)
     return batches
 
 
@@ -179,8 +205,10 @@ def _shown(examples, model, recipe):
     return next(iter(_evaluated(examples.subset(spread), model, recipe)))
 
 
-def _train(model, recipe, train, validation, run, callbacks, asked):
+def _train(model, recipe, splits, run, devices, service, callbacks, start, asked):
     """Fits the model, and saves it as it was after the best epoch."""
+    train, validation = splits["train"], splits["validation"]
+    recipe = devices.adapted(recipe)
     epochs, per_epoch = run_length(recipe, len(train))
     if recipe.accumulate > epochs * per_epoch:
         raise InputError(
@@ -188,7 +216,7 @@ def _train(model, recipe, train, validation, run, callbacks, asked):
             f"run has {epochs * per_epoch}."
         )
     images = fingerprint(train, validation)
-    start = latest(run / "checkpoints")
+    devices.check_agreement(images, json.dumps(recipe.as_dict()), str(start and start.step))
     if start and start.images != images:
         raise InputError(
             f"the images of {recipe.data} are not those that the run in {run} was begun with."
@@ -217,6 +245,7 @@ def _train(model, recipe, train, validation, run, callbacks, asked):
             restrict(model, recipe.tune)
             trainer = build_trainer(model, recipe, *length)
         validated_on = _evaluated(validation, model, recipe, recipe.cache_mib)
+        validated_on = devices.validation(validated_on, len(validation))
         further = list(callbacks)
         if recipe.pretrain != "none":
             seen = _shown(validation, model, recipe)
@@ -227,15 +256,18 @@ def _train(model, recipe, train, validation, run, callbacks, asked):
         if start:
             _restore(start, trainer, model, save_best, validated_on)
             print(f"Going on from step {done} of {epochs * per_epoch}.", flush=True)
+        between = not (devices.workers or service)
         write = WriteCheckpoints(
             *(run / "checkpoints", model, save_best, images, per_epoch),
-            *(recipe.checkpoint_every, asked, start),
+            *(recipe.checkpoint_every, asked, between, start),
         )
         start = None
-        # An epoch that was begun is finished by itself.
-        for first, last in stretches(max(done, begin * per_epoch), end * per_epoch, per_epoch):
+        # An epoch that was begun is finished by itself; a service mixes what it is given at once.
+        steps = max(done, begin * per_epoch), end * per_epoch, per_epoch
+        for first, last in stretches(*steps, apart=bool(service)):
+            batches = model, train, recipe, last, first, taught
             history = trainer.fit(
-                model_batches(model, train, recipe, last, first, taught),
+                devices.training(partial(model_batches, *batches, service=service)),
                 initial_epoch=first // per_epoch,
                 epochs=last // per_epoch,
                 steps_per_epoch=min(per_epoch, last - first),
@@ -251,10 +283,15 @@ def _train(model, recipe, train, validation, run, callbacks, asked):
                     keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False),
                 ],
                 shuffle=False,  # the batches are shuffled
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=(1 if sys.stdout.isatty() else 2) if devices.chief else 0,
             )
             if stop.found:
                 break
+            if write.step < last:
+                raise OSError(
+                    f"the images ended at step {write.step} of {last}: the data service has lost a "
+                    f"worker, with what that had in hand"
+                )
         if stop.found or not (save_best.epoch and np.isfinite(history.history["loss"][-1])):
             where = stop.found or f"the validation of epoch {end}"
             raise _not_finite(where, run / "model.keras", recipe.learning_rate)

@@ -89,6 +89,16 @@ class _ByVariable(keras.optimizers.Optimizer):
             self.assign_sub(variable, variable * (rate * self.decay))
         super().update_step(gradient, variable, rate)
 
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        if keras.backend.backend() == "tensorflow":
+            pairs = zip(grads, trainable_variables, strict=True)
+            grads = [gradient for gradient, _ in super()._all_reduce_sum_gradients(pairs)]
+        super()._backend_apply_gradients(grads, trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Nothing, where Keras sums over replicas: behind clipping, whose norm is that of a sum."""
+        return grads_and_vars
+
     @property
     def averages(self):
         """The moving averages of the weights, in their order; empty without use_ema."""

@@ -3,6 +3,7 @@
 import functools
 import math
 import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -75,7 +76,30 @@ def shrink(image, short_side):
     return tf.ensure_shape(resized, (None, None, image.shape[-1]))
 
 
-def training_batches(examples, recipe, preprocessing, steps, first=0, taught=None):
+class Share(NamedTuple):
+    """Which replicas of a run a process has: those from `first` on, `own` of `all` of them."""
+
+    first: int = 0
+    own: int = 1
+    all: int = 1
+
+
+ALONE = Share()
+
+
+def block_size(batch_size):
+    """Images that are augmented together: a quarter of a batch, within 8..32, that divides it.
+
+    Whole batches where no such number does. Replicas share a batch by whole blocks, so that it is
+    the same however many there are.
+    """
+    most = min(32, max(8, batch_size // 4))
+    return next((size for size in range(most, 7, -1) if batch_size % size == 0), batch_size)
+
+
+def training_batches(
+    examples, recipe, preprocessing, steps, first=0, taught=None, grid=None, share=ALONE, service=""
+):
     """The batches of a run from number `first` up to `steps`.
 
     Each is a pure function of the seed and its number. Every image comes once (with recipe.repeats
@@ -84,13 +108,30 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
 
     Args:
         taught: float32 (count, classes), probabilities a teacher has given to the examples.
+        grid: (rows, columns) of patches, for recipe.pretrain.
+        share: of each batch, the parts of these replicas, one after another; `share.all` parts are
+            a batch.
+        service: address of a tf.data service whose workers do the work. They give the blocks of
+            these steps once each, in any order.
 
     Returns:
         tf.data.Dataset of (float32 (batch_size, height, width, channels), normalised;
         float32 (batch_size, classes), rows that sum to one) and, with recipe.balance "weights",
         float32 (batch_size,), how much each image counts. With `taught`, its rows, mixed as the
-        labels are, stand behind the labels': (batch_size, 2 * classes).
+        labels are, stand behind the labels': (batch_size, 2 * classes). With recipe.pretrain what
+        `masked_batches` gives.
+
+    Raises:
+        InputError: where the batch cannot be shared by whole blocks.
     """
+    block = block_size(recipe.batch_size)
+    blocks, uneven = divmod(recipe.batch_size, block * share.all)
+    if uneven:
+        raise InputError(
+            f"batch_size={recipe.batch_size} cannot be shared by {share.all} replicas in blocks of "
+            f"{block} images; try --set batch_size={32 * share.all}."
+        )
+    hide = _mask(recipe, grid) if grid else None
     labels = tf.constant(examples.labels)
     classes = len(examples.class_names)
     order = _by_class(examples) if recipe.balance == "sampling" else _shuffled
@@ -98,8 +139,13 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
     class_weights = tf.constant(balanced_weights(examples), tf.float32)
     answered = None if taught is None else tf.constant(taught)
 
-    def gather(step):
-        positions = step * recipe.batch_size + tf.range(recipe.batch_size, dtype=tf.int64)
+    def number(index):
+        """Of the blocks of this share -> of all blocks of the run"""
+        step, part = index // (share.own * blocks), index % (share.own * blocks)
+        return ((first + step) * share.all + share.first) * blocks + part
+
+    def gather(index):
+        positions = number(index) * block + tf.range(block, dtype=tf.int64)
         chosen = order(positions // recipe.repeats)
         return tf.gather(pixels, chosen), chosen
 
@@ -112,20 +158,21 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
             image.set_shape((*preprocessing.image_size, recipe.channels))
         else:
             image = preprocessing.to_size(image)
-        for number, augment in enumerate(recipe.augment_images):
-            image = augment(image, fold_in(seed, 1 + number))
+        for place, augment in enumerate(recipe.augment_images):
+            image = augment(image, fold_in(seed, 1 + place))
         return image, index
 
-    def finish(step, batch):
-        images, chosen = batch
+    def finish(index, images, chosen):
         images = tf.cast(images, tf.float32)
         answers = tf.one_hot(tf.gather(labels, chosen), classes)
         if answered is not None:
             answers = tf.concat([answers, tf.gather(answered, chosen)], axis=1)
-        seed = tf.stack([recipe.seed, tf.cast(step, tf.int32)])
-        for number, augment in enumerate(recipe.augment):
-            images, answers = augment(images, answers, fold_in(seed, 100 + number))
+        seed = tf.stack([recipe.seed, tf.cast(number(index), tf.int32)])
+        for place, augment in enumerate(recipe.augment):
+            images, answers = augment(images, answers, fold_in(seed, 100 + place))
         images = preprocessing.normalise(images)
+        if hide:
+            return hide(images, seed)
         shares, smooth = answers[:, :classes], recipe.label_smoothing
         targets = (1 - smooth) * shares + smooth / classes
         if answered is not None:
@@ -136,39 +183,59 @@ def training_batches(examples, recipe, preprocessing, steps, first=0, taught=Non
 
     pixels = examples.pixels
     at_hand = pixels is not None and preprocessing.keeps(pixels.shape)
+    # One source, so that a data service can share it among its workers.
+    indices = tf.data.Dataset.range((steps - first) * share.own * blocks)
     if at_hand and not (recipe.train_crop or recipe.augment_images):
-        batches = tf.data.Dataset.range(first, steps).map(gather, PARALLEL)
+        finished = indices.map(lambda index: finish(index, *gather(index)), PARALLEL)
     else:
-        batches = tf.data.Dataset.range(first * recipe.batch_size, steps * recipe.batch_size)
-        batches = batches.map(read, PARALLEL).batch(recipe.batch_size, drop_remainder=True)
-    batches = tf.data.Dataset.zip((tf.data.Dataset.range(first, steps), batches))
-    return batches.map(finish, PARALLEL).prefetch(PARALLEL)
+
+        def one_block(index):
+            begin = number(index) * block
+            images = tf.data.Dataset.range(begin, begin + block).map(read, PARALLEL)
+            images = images.batch(block, drop_remainder=True)
+            return images.map(lambda *drawn: finish(index, *drawn))
+
+        finished = indices.interleave(one_block, 4, 1, PARALLEL, deterministic=True)
+    if service:
+        once = tf.data.experimental.service.ShardingPolicy.DYNAMIC
+        finished = finished.apply(tf.data.experimental.service.distribute(once, service))
+    batches = finished.rebatch(blocks * block, drop_remainder=True)
+    return batches.prefetch(PARALLEL)
 
 
-def model_batches(model, examples, recipe, steps, first=0, taught=None):
+def model_batches(model, examples, recipe, steps, first=0, taught=None, share=ALONE, service=""):
     """`training_batches` of a run as its model takes them: masked, where it learns to fill in."""
-    batches = training_batches(examples, recipe, model.preprocessing, steps, first, taught)
-    if recipe.pretrain == "none":
-        return batches
-    return masked_batches(batches, recipe, model.config.grid, first)
+    grid = None if recipe.pretrain == "none" else model.config.grid
+    return training_batches(
+        examples, recipe, model.preprocessing, steps, first, taught, grid, share, service
+    )
 
 
-def masked_batches(batches, recipe, grid, first=0, fixed=False):
+def masked_batches(batches, recipe, grid):
     """Batches of images and whatever else -> batches for a masked model, without labels.
 
-    What is hidden is a pure function of the seed and the batch's number.
+    They are for validation: what is hidden is a pure function of the seed and the batch's number.
 
     Args:
         batches: tf.data.Dataset of (images, ...).
         recipe: Recipe with `pretrain`.
         grid: (rows, columns) of patches.
-        first: number of the first batch.
-        fixed: whether the batches are for validation, which has masks of its own.
 
     Returns:
         tf.data.Dataset of {"images", "noise": float32 (batch, patches)} for "mae", and of
         {"images", "masked": the same, 1 for patches to hide} for "mim".
     """
+    hide = _mask(recipe, grid)
+
+    def add(number, batch):
+        # Numbers below 0, so that no block of training images has the same.
+        return hide(batch[0], tf.stack([recipe.seed, -1 - tf.cast(number, tf.int32)]))
+
+    return batches.enumerate().map(add, PARALLEL).prefetch(PARALLEL)
+
+
+def _mask(recipe, grid):
+    """A function (images, seed) -> what a masked model takes"""
     (rows, columns), unit = grid, recipe.mask_unit
     units = -(-rows // unit), -(-columns // unit)
     if units == (1, 1):
@@ -179,17 +246,16 @@ def masked_batches(batches, recipe, grid, first=0, fixed=False):
         patches = tf.repeat(tf.repeat(squares, unit, axis=1), unit, axis=2)
         return tf.reshape(patches[:, :rows, :columns], (-1, rows * columns))
 
-    def add(step, batch):
-        images, step = batch[0], tf.cast(step, tf.int32)
-        seed = fold_in(tf.stack([recipe.seed, -1 - step if fixed else step]), 1000)
-        noise = tf.random.stateless_uniform((tf.shape(images)[0], math.prod(units)), seed)
+    def hide(images, seed):
+        shape = tf.shape(images)[0], math.prod(units)
+        noise = tf.random.stateless_uniform(shape, fold_in(seed, 1000))
         if recipe.pretrain == "mae":
             return {"images": images, "noise": to_patches(noise)}
         rank = tf.argsort(tf.argsort(noise))
         masked = rank >= visible_patches(math.prod(units), recipe.mask_ratio)
         return {"images": images, "masked": to_patches(tf.cast(masked, tf.float32))}
 
-    return batches.enumerate(first).map(add, PARALLEL).prefetch(PARALLEL)
+    return hide
 
 
 def balanced_weights(examples):

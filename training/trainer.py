@@ -123,7 +123,7 @@ def build_trainer(model, recipe, steps_per_epoch, epochs, teacher=None):
     """
     labelled = {
         "loss": LOSSES[recipe.loss],
-        "metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
+        "weighted_metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
     }
     with dtype_policy(recipe.mixed_precision):  # float16 needs its loss scaled
         if recipe.teacher:

@@ -1,0 +1,188 @@
+"""--distribute NAME -> the devices a run trains on, with an unchanged recipe.
+
+This is what both engines share; distribute_tensorflow.py and distribute_jax.py, of which Keras's
+backend decides, have a table DEVICES of what they offer.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import keras
+
+from training.pipeline import ALONE, Share
+from vit_keras.errors import InputError, did_you_mean
+
+SECONDS = 5  # between two looks at the other workers
+MISSED = 3  # looks, after which a worker is taken for lost
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Where a process trains; this one on what Keras takes by itself.
+
+    engine: tf.distribute.Strategy or keras.distribution.Distribution, or None.
+    share: of every batch, what this process computes.
+    workers: addresses of all processes, where there are several.
+    index: of this process.
+    """
+
+    engine: Any = None
+    share: Share = ALONE
+    workers: tuple[str, ...] = ()
+    index: int = 0
+
+    @property
+    def chief(self):
+        """Whether this process writes the run folder"""
+        return self.index == 0
+
+    def check(self, recipe):
+        """Raises InputError for what these devices cannot do."""
+
+    def adapted(self, recipe):
+        """The recipe, as these devices compute it."""
+        return recipe
+
+    @contextlib.contextmanager
+    def scope(self):
+        """Where models are made and trained; it ends when that has ended in all processes."""
+        if not self.engine:
+            yield
+            return
+        with self.engine.scope(), watching(self.workers, self.index):
+            yield
+            self.check_agreement("finished")
+
+    def training(self, make_batches):
+        """Share -> batches, as `fit` takes them"""
+        return make_batches(self.share)
+
+    def validation(self, batches, count):
+        """All batches, of `count` images, as `fit` takes them for validation"""
+        return batches
+
+    def gather(self, number):
+        """An int of each worker -> all of them"""
+        return [number]
+
+    def check_agreement(self, *facts):
+        """Raises InputError where the workers differ in any of the facts, which are texts."""
+        digest = hashlib.sha256("\0".join(facts).encode()).digest()
+        if len(set(self.gather(int.from_bytes(digest[:3], "big")))) > 1:
+            raise InputError(
+                "the workers do not see the same images, recipe and checkpoints. Give all of them "
+                "the same command, with data and --out on a file system that they share."
+            )
+
+
+def find_devices(name) -> Devices:
+    """The Devices of `--distribute NAME`.
+
+    Raises:
+        InputError: where Keras's backend does not offer it, TF_CONFIG does not tell the workers,
+            or it comes too late in a process.
+    """
+    if name == "none":
+        return Devices()
+    backend = keras.backend.backend()
+    try:
+        table = importlib.import_module(f"training.distribute_{backend}").DEVICES
+    except ModuleNotFoundError:
+        table = {}
+    if name not in table:
+        raise InputError(
+            f"Keras's backend {backend} has no --distribute {name}{did_you_mean(name, table)}"
+        )
+    return table[name]()
+
+
+def cluster():
+    """Addresses of all workers, and the index of this one, from TF_CONFIG"""
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        addresses, task = config["cluster"]["worker"], config["task"]
+        index = int(task["index"])
+        if task["type"] != "worker" or not 0 <= index < len(addresses):
+            raise ValueError(f"task {task}")
+        [_split(address) for address in addresses]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "--distribute multi-worker needs the workers in TF_CONFIG, such as "
+            '\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": '
+            f'"worker", "index": 0}}}}\', with another index on each. Got {error!r}.'
+        ) from error
+    print(f"Worker {index} of {len(addresses)}: waiting for the others.", flush=True)
+    return tuple(addresses), index
+
+
+@contextlib.contextmanager
+def watching(addresses, index):
+    """Ends this process, with status 1, where another worker cannot be reached any more.
+
+    The engines log that they have lost one, and wait for it, or fail with a traceback.
+    """
+    finished = threading.Event()
+    others = {number: address for number, address in enumerate(addresses) if number != index}
+
+    def watch():
+        missed = dict.fromkeys(others, 0)
+        while not finished.wait(SECONDS):
+            for number, address in others.items():
+                missed[number] = 0 if answers(address) else missed[number] + 1
+                if missed[number] >= MISSED and not finished.is_set():
+                    print(
+                        f"Error: worker {number} ({address}) is lost. Start all workers again with "
+                        f"--resume.",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    os._exit(1)  # the other thread waits in the engine, for ever
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception:
+        if others:  # perhaps because one is lost: then the watch will say so
+            time.sleep(SECONDS * (MISSED + 1))
+        raise
+    finally:
+        finished.set()
+
+
+def _split(address):
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def answers(address):
+    """Whether something listens at 'HOST:PORT'"""
+    try:
+        socket.create_connection(_split(address), timeout=SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def answering(address):
+    """Answers others that look whether this process is there."""
+    with socket.create_server(_split(address)) as server:
+
+        def answer():
+            with contextlib.suppress(OSError):  # when it is closed
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield
