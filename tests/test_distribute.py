@@ -18,7 +18,11 @@ from training.distribute import MISSED, SECONDS, find_devices
 from training.recipe import Recipe
 from vit_keras import InputError
 
-TWO_DEVICES = "--xla_force_host_platform_device_count=2"  # of JAX
+# Of JAX, which gives up where a busy machine keeps one waiting for 40 seconds.
+TWO_DEVICES = (
+    "--xla_force_host_platform_device_count=2 "
+    "--xla_cpu_collective_call_terminate_timeout_seconds=900"
+)
 PYTHON = [sys.executable, "-m", "training"]
 SETTINGS = {
     "model.width": 48, "model.depth": 2, "model.mlp_width": 96, "model.stem": "patches",
