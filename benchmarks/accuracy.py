@@ -149,7 +149,7 @@ def curves(runs):
             )
     axes.set(xlabel="CPU minutes", ylabel="validation accuracy, %")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(runs))
     return figure
 
 
