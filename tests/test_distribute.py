@@ -26,7 +26,7 @@ TWO_DEVICES = (
 PYTHON = [sys.executable, "-m", "training"]
 SETTINGS = {
     "model.width": 48, "model.depth": 2, "model.mlp_width": 96, "model.stem": "patches",
-    "model.positions": "learned", "batch_size": 256, "jit": False, "steps_per_execution": 1,
+    "model.positions": "learned", "batch_size": 1024, "jit": False, "steps_per_execution": 1,
     "augment": "flip,random_erasing,mixup_or_cutmix", "epochs": 4, "smaller_first": "0.5,0.5",
     "ema": 0.9, "layer_decay": 0.8, "clip_norm": 0.05, "checkpoint_every": 0,
 }  # fmt: skip
@@ -190,7 +190,7 @@ def test_a_data_service_does_the_work(tmp_path):
     second = subprocess.Popen([*join, address], stdout=subprocess.PIPE, text=True)
     assert f"Working for {address}" in second.stdout.readline()
 
-    line = [*PYTHON, *command(run, "--data-service", address, smaller_first="")]
+    line = [*PYTHON, *command(run, "--data-service", address, smaller_first="", batch_size=256)]
     ran = subprocess.run(line, capture_output=True, text=True, check=False)
 
     assert ran.returncode == 0, ran.stderr
