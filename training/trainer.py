@@ -134,7 +134,8 @@ def build_trainer(model, recipe, steps_per_epoch, epochs, teacher=None):
         trainer.compile(
             build_optimizer(recipe, steps_per_epoch, epochs, model.config.depth),
             **(labelled if recipe.pretrain == "none" else {}),
-            jit_compile=recipe.jit,
+            # TensorFlow's own kernels may be faster than XLA's; JAX has none.
+            jit_compile=recipe.jit or keras.backend.backend() == "jax",
             steps_per_execution=math.gcd(recipe.steps_per_execution, steps_per_epoch),
         )
     return trainer
