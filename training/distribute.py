@@ -147,7 +147,8 @@ def watching(addresses, index):
                     )
                     os._exit(1)  # the other thread waits in the engine, for ever
 
-    threading.Thread(target=watch, daemon=True).start()
+    if others:
+        threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except (InputError, OSError):

@@ -105,7 +105,14 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
         splits, _ = only_readable(splits, recipe, config.image_size, folder)
         keras.utils.set_random_seed(recipe.seed)
         start = latest(run / "checkpoints") if resume else None
+        images = fingerprint(splits["train"], splits["validation"])
         with devices.scope():
+            devices.check_agreement(images, json.dumps(recipe.as_dict()), str(start and start.step))
+            if start and start.images != images:
+                raise InputError(
+                    f"the images of {recipe.data} are not those that the run in {run} was begun "
+                    f"with."
+                )
             class_names = splits["train"].class_names
             model = new_model(recipe, pretrained, config, preprocessing, class_names)
             print(_summary(model, recipe, splits, run), flush=True)
@@ -115,8 +122,8 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
                 # Of several workers none can stop, or save, inside of an epoch by itself.
                 several = contextlib.nullcontext(threading.Event())
                 with several if devices.workers else stop_when_asked() as asked:
-                    places = folder, devices, service
-                    _train(model, recipe, splits, *places, callbacks, start, asked)
+                    state = start, images, asked
+                    _train(model, recipe, splits, folder, devices, service, callbacks, *state)
         if not devices.chief:
             return None
         evaluation = _conclude(recipe, splits, run, started)
@@ -205,7 +212,7 @@ def _shown(examples, model, recipe):
     return next(iter(_evaluated(examples.subset(spread), model, recipe)))
 
 
-def _train(model, recipe, splits, run, devices, service, callbacks, start, asked):
+def _train(model, recipe, splits, run, devices, service, callbacks, start, images, asked):
     """Fits the model, and saves it as it was after the best epoch."""
     train, validation = splits["train"], splits["validation"]
     recipe = devices.adapted(recipe)
@@ -214,12 +221,6 @@ def _train(model, recipe, splits, run, devices, service, callbacks, start, asked
         raise InputError(
             f"accumulate={recipe.accumulate} needs as many steps to change the weights once; the "
             f"run has {epochs * per_epoch}."
-        )
-    images = fingerprint(train, validation)
-    devices.check_agreement(images, json.dumps(recipe.as_dict()), str(start and start.step))
-    if start and start.images != images:
-        raise InputError(
-            f"the images of {recipe.data} are not those that the run in {run} was begun with."
         )
     done = start.step if start else 0
     _forget(run, done // per_epoch)
