@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import ctypes
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -51,3 +52,11 @@ def run_folder(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "first"
     fit(recipe, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def obey_permissions():
+    """A preexec_fn for subprocess, with which root, too, cannot write where permissions forbid."""
+    libc = ctypes.CDLL(None)
+    drop_capability, override_permissions = 24, 1  # linux/prctl.h, linux/capability.h
+    return lambda: libc.prctl(drop_capability, override_permissions)

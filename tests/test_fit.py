@@ -5,7 +5,6 @@ import dataclasses
 import io
 import itertools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -381,19 +380,11 @@ except SystemExit:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without permission")
-def test_no_write_permission_is_one_line(tmp_path):
-    tmp_path.chmod(0o755)
+def test_no_write_permission_is_one_line(tmp_path, obey_permissions):
     (tmp_path / "locked").mkdir(mode=0o555)
-    code = """
-import os, sys
-from training.__main__ import main
-import training.fit, training.recipe
-os.setuid(65534)
-main(["fit", "fashion_mini", "--out", sys.argv[1]])
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "locked" / "run")]
-    result = subprocess.run(command, capture_output=True, text=True)
+    out = str(tmp_path / "locked" / "run")
+    command = [sys.executable, "-m", "training", "fit", "fashion_mini", "--out", out]
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=obey_permissions)
 
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("Error: [Errno 13] Permission denied")

@@ -204,7 +204,29 @@ def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays(photographs, tmp
 
 
 @pytest.mark.slow
-def test_an_image_that_vanishes_ends_the_run(photographs, tmp_path):
+def test_a_folder_that_becomes_read_only_ends_the_run(photographs, tmp_path, obey_permissions):
+    run = tmp_path / "run"
+    start = command(photographs, run, epochs=100000, checkpoint_every=0)
+    process = subprocess.Popen(
+        start, stderr=subprocess.PIPE, text=True, preexec_fn=obey_permissions
+    )
+    wait_for(lambda: newest(run) > 0, process)
+
+    (run / "checkpoints").chmod(0o555)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    message = (
+        rf"Error: the checkpoint {run}/checkpoints/step-\d+.npz cannot be written: .*Permission "
+        rf"denied.*\. When that is mended, go on with: python -m training fit --resume {run}"
+    )
+    assert re.fullmatch(message, errors.splitlines()[-1])
+    assert latest(run / "checkpoints").step > 0
+
+
+@pytest.mark.slow
+def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs, tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(photographs, data)
     start = command(data, run, epochs=100000, checkpoint_every=0, cache_mib=0)
@@ -219,3 +241,11 @@ def test_an_image_that_vanishes_ends_the_run(photographs, tmp_path):
     assert "Traceback" not in errors
     message = rf"Error: an image that was there cannot be read: {data}/red/.* No such file"
     assert re.match(message, errors.splitlines()[-1])
+
+    for image in (data / "blue").iterdir():
+        shutil.copy(image, data / "red" / f"other-{image.name}")
+    again = subprocess.run(resume(run), capture_output=True, text=True)
+
+    assert again.returncode == 1
+    message = f"Error: the images of {data} are not those that the run in {run} was begun with."
+    assert again.stderr.splitlines()[-1] == message
