@@ -75,6 +75,7 @@ def test_fields_are_replaced_by_values_of_their_type():
     ("override", "message"),
     [
         ("epoch=3", "no field is called 'epoch'; did you mean epochs"),
+        ("decoder={}", "decoder is set field by field, as in decoder.width=96. Got decoder='{}'"),
         ("model.pool=cls", "no field is called 'pool'; did you mean pooling"),
         ("epochs=many", "epochs must be of type int. Got epochs='many'"),
         ("epochs=1.5", "epochs must be of type int"),

@@ -306,7 +306,9 @@ def parse_value(key, text, types):
     Raises:
         InputError: for an unknown field, or a text that is no value of its type.
     """
-    if key not in types or key in _PARTS:
+    if key in _PARTS:
+        raise InputError(f"{key} is set field by field, as in {key}.width=96. Got {key}={text!r}.")
+    if key not in types:
         raise InputError(f"no field is called {key!r}{did_you_mean(key, types)}")
     wanted = types[key]
     if wanted is str or (wanted == str | None and text != "none"):
