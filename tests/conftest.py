@@ -1,7 +1,9 @@
 """What several tests share."""
 
+import contextlib
 import ctypes
 import os
+import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -60,3 +62,17 @@ def obey_permissions():
     libc = ctypes.CDLL(None)
     drop_capability, override_permissions = 24, 1  # linux/prctl.h, linux/capability.h
     return lambda: libc.prctl(drop_capability, override_permissions)
+
+
+@pytest.fixture
+def start():
+    """subprocess.Popen, whose processes do not outlive the test"""
+    with contextlib.ExitStack() as stack:
+
+        def popen(line, **options):
+            process = subprocess.Popen(line, text=True, **options)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield popen

@@ -110,10 +110,18 @@ def test_blocks_make_whole_batches(batch_size, block):
     assert block_size(batch_size) == block
 
 
-def test_batches_that_cannot_be_shared_are_refused():
-    recipe = dataclasses.replace(RECIPE, batch_size=24)
-    with pytest.raises(InputError, match=r"batch_size=24 cannot .* 2 replicas .* batch_size=64"):
-        training_batches(numbered(50), recipe, IDENTITY, 1, share=Share(0, 2, 2))
+@pytest.mark.parametrize(("size", "replicas", "fits"), [(24, 2, 32), (96, 3, 144), (1024, 6, 1080)])
+def test_batches_that_cannot_be_shared_are_refused(size, replicas, fits):
+    def batches(size):
+        recipe = dataclasses.replace(RECIPE, batch_size=size)
+        return training_batches(
+            numbered(50), recipe, IDENTITY, 1, share=Share(0, replicas, replicas)
+        )
+
+    message = rf"batch_size={size} cannot .* {replicas} replicas .* batch_size={fits}\."
+    with pytest.raises(InputError, match=message):
+        batches(size)
+    batches(fits)
 
 
 @pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])

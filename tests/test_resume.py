@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from processes import wait_for
 
 from training.__main__ import main
 from training.checkpoint import Checkpoint, fingerprint, latest, stretches
@@ -115,21 +116,21 @@ def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path):
+def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, start):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     subprocess.run(command(photographs, alone, **ALL), check=True, capture_output=True)
 
     moments, steps = random.Random(0), [0]
-    start = command(photographs, killed, **ALL, checkpoint_every=0)
+    line = command(photographs, killed, **ALL, checkpoint_every=0)
     for _ in range(10):
-        process = subprocess.Popen(start)
+        process = start(line)
         wait_for(lambda: newest(killed) > steps[-1], process)
         time.sleep(moments.uniform(0, 0.5))
         process.kill()
         assert process.wait() == -signal.SIGKILL
         steps.append(newest(killed))
-        start = resume(killed)
-    subprocess.run(start, check=True)
+        line = resume(killed)
+    subprocess.run(line, check=True)
 
     assert any(step % 4 for step in steps)  # in the middle of epochs
     same_run(alone, killed)
@@ -140,20 +141,12 @@ def newest(run):
     return max((int(path.stem[5:]) for path in run.glob("checkpoints/*.npz")), default=0)
 
 
-def wait_for(found, process, seconds=300):
-    """Waits until `found()` while the process runs."""
-    deadline = time.monotonic() + seconds
-    while not found() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert found()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, number):
+def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, start, number):
     run = tmp_path / "run"
-    start = command(photographs, run, epochs=100000, checkpoint_every=100000)
-    process = subprocess.Popen(start, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    line = command(photographs, run, epochs=100000, checkpoint_every=100000)
+    process = start(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     wait_for((run / "model.keras").exists, process)
 
     process.send_signal(number)
@@ -169,9 +162,9 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, n
 
 
 @pytest.mark.slow
-def test_only_one_process_trains_in_a_folder(photographs, tmp_path):
+def test_only_one_process_trains_in_a_folder(photographs, tmp_path, start):
     run = tmp_path / "run"
-    first = subprocess.Popen(command(photographs, run, epochs=100000, checkpoint_every=0))
+    first = start(command(photographs, run, epochs=100000, checkpoint_every=0))
     wait_for((run / "checkpoints").exists, first)
 
     second = subprocess.run(resume(run), capture_output=True, text=True)
@@ -204,12 +197,12 @@ def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays(photographs, tmp
 
 
 @pytest.mark.slow
-def test_a_folder_that_becomes_read_only_ends_the_run(photographs, tmp_path, obey_permissions):
+def test_a_folder_that_becomes_read_only_ends_the_run(
+    photographs, tmp_path, start, obey_permissions
+):
     run = tmp_path / "run"
-    start = command(photographs, run, epochs=100000, checkpoint_every=0)
-    process = subprocess.Popen(
-        start, stderr=subprocess.PIPE, text=True, preexec_fn=obey_permissions
-    )
+    line = command(photographs, run, epochs=100000, checkpoint_every=0)
+    process = start(line, stderr=subprocess.PIPE, preexec_fn=obey_permissions)
     wait_for(lambda: newest(run) > 0, process)
 
     (run / "checkpoints").chmod(0o555)
@@ -226,11 +219,11 @@ def test_a_folder_that_becomes_read_only_ends_the_run(photographs, tmp_path, obe
 
 
 @pytest.mark.slow
-def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs, tmp_path):
+def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs, tmp_path, start):
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(photographs, data)
-    start = command(data, run, epochs=100000, checkpoint_every=0, cache_mib=0)
-    process = subprocess.Popen(start, stderr=subprocess.PIPE, text=True)
+    line = command(data, run, epochs=100000, checkpoint_every=0, cache_mib=0)
+    process = start(line, stderr=subprocess.PIPE)
     wait_for((run / "checkpoints").exists, process)
 
     for image in (data / "red").iterdir():

@@ -121,10 +121,11 @@ def _fit(arguments):
     recipe = read_recipe(run / "config.json") if run else _recipe(arguments)
     out = run or arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
     go_on = f"go on with: python -m training fit --resume {out}"
-    if arguments.distribute != "none":
-        go_on += f" --distribute {arguments.distribute}"
+    places = {"distribute": arguments.distribute, "data_service": arguments.data_service}
+    for name, place in places.items():
+        if place not in ("", "none"):
+            go_on += f" --{name.replace('_', '-')} {place}"
     try:
-        places = {"distribute": arguments.distribute, "data_service": arguments.data_service}
         fit(recipe, out, resume=bool(run), **places)
     except KeyboardInterrupt:
         print(f"\nInterrupted; {go_on}", file=sys.stderr)

@@ -8,13 +8,16 @@ from training.distribute import answers
 from vit_keras.errors import InputError, first_line
 
 
-def check_service(address):
-    """'HOST:PORT' of a dispatcher -> as tf.data takes it.
-
-    Raises:
-        InputError: where nothing answers there.
+def check_service(address, devices):
+    """Raises InputError where nothing answers at the 'HOST:PORT' of a dispatcher, or for Devices
+    of several workers: of those each would miss other images when the service loses some.
     """
-    address = address.removeprefix("grpc://")
+    if devices.workers:
+        raise InputError("--data-service cannot be joined with --distribute multi-worker.")
+    _check_dispatcher(address)
+
+
+def _check_dispatcher(address):
     try:
         there = answers(address)
     except ValueError:
@@ -24,7 +27,6 @@ def check_service(address):
             f"no data service answers at {address}; start one there with python -m training "
             f"data-service --host HOST --port PORT."
         )
-    return f"grpc://{address}"
 
 
 def serve(host, port, dispatcher=""):
@@ -43,7 +45,7 @@ def serve(host, port, dispatcher=""):
     servers = []  # which end with their objects
     try:
         if dispatcher:
-            dispatcher = check_service(dispatcher).removeprefix("grpc://")
+            _check_dispatcher(dispatcher)
         else:
             servers.append(service.DispatchServer(service.DispatcherConfig(port=port)))
             dispatcher, port = f"{host}:{port}", port + 1

@@ -23,6 +23,7 @@ from vit_keras.errors import InputError, did_you_mean
 
 SECONDS = 5  # between two looks at the other workers
 MISSED = 3  # looks, after which a worker is taken for lost
+LONGEST = 2 * SECONDS * (MISSED + 1)  # until that is said, where looks take their full time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,12 @@ class Devices:
         if not self.engine:
             yield
             return
-        with self.engine.scope(), watching(self.workers, self.index):
+        others = {
+            f"worker {number}": address
+            for number, address in enumerate(self.workers)
+            if number != self.index
+        }
+        with self.engine.scope(), watching(others):
             yield
             self.check_agreement("finished")
 
@@ -125,26 +131,25 @@ def cluster():
 
 
 @contextlib.contextmanager
-def watching(addresses, index):
-    """Ends this process, with status 1, where another worker cannot be reached any more.
+def watching(others):
+    """Ends this process, with status 1, where another one cannot be reached any more.
 
-    The engines log that they have lost one, and wait for it, or fail with a traceback.
+    The engines log that they have lost it, and wait for it, or fail with a traceback.
+
+    Args:
+        others: {what it is: 'HOST:PORT'}
     """
     finished = threading.Event()
-    others = {number: address for number, address in enumerate(addresses) if number != index}
 
     def watch():
         missed = dict.fromkeys(others, 0)
         while not finished.wait(SECONDS):
-            for number, address in others.items():
-                missed[number] = 0 if answers(address) else missed[number] + 1
-                if missed[number] >= MISSED and not finished.is_set():
-                    print(
-                        f"Error: worker {number} ({address}) is lost. Start all workers again with "
-                        f"--resume.",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+            for name, address in others.items():
+                missed[name] = 0 if answers(address) else missed[name] + 1
+                if missed[name] >= MISSED and not finished.is_set():
+                    lost = f"Error: {name} ({address}) is lost."
+                    again = "Start it again, and this run, on all workers, with --resume."
+                    print(lost, again, file=sys.stderr, flush=True)
                     os._exit(1)  # the other thread waits in the engine, for ever
 
     if others:
@@ -155,7 +160,7 @@ def watching(addresses, index):
         raise
     except Exception:
         if others:  # perhaps because one is lost: then the watch will say so
-            time.sleep(SECONDS * (MISSED + 1))
+            time.sleep(LONGEST)
         raise
     finally:
         finished.set()
@@ -175,15 +180,12 @@ def answers(address):
     return True
 
 
-@contextlib.contextmanager
-def answering(address):
-    """Answers others that look whether this process is there."""
-    with socket.create_server(_split(address)) as server:
+def listen(address):
+    """Lets `answers` find this process, as long as it runs."""
+    server = socket.create_server(_split(address))
 
-        def answer():
-            with contextlib.suppress(OSError):  # when it is closed
-                while True:
-                    server.accept()[0].close()
+    def accept():
+        while True:
+            server.accept()[0].close()
 
-        threading.Thread(target=answer, daemon=True).start()
-        yield
+    threading.Thread(target=accept, daemon=True).start()

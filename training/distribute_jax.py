@@ -7,9 +7,9 @@ import keras
 import tensorflow as tf
 from jax.experimental import multihost_utils
 
-from training.distribute import Devices, answering, cluster
+from training.distribute import LONGEST, Devices, cluster, listen
 from training.pipeline import Share
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, first_line
 
 
 class Mesh(Devices):
@@ -22,18 +22,20 @@ class Mesh(Devices):
         return mesh.shape[mesh.axis_names.index(self.engine.batch_dim_name)]
 
     def check(self, recipe):
+        alone = recipe.tune == "head" or recipe.head_first or recipe.teacher_cache
+        if recipe.pretrain != "none" or alone:
+            raise InputError(
+                "--distribute under jax cannot be joined with pretrain, tune=head, head_first or "
+                "teacher_cache."
+            )
         if recipe.batch_size % self.parts:
             raise InputError(
                 f"batch_size={recipe.batch_size} cannot be shared by {self.parts} devices."
             )
-        if recipe.pretrain != "none" or recipe.tune == "head":
-            raise InputError("--distribute under jax cannot be joined with pretrain or tune=head.")
 
     @contextlib.contextmanager
     def scope(self):
-        # The first worker's address is that of JAX's own service.
-        answer = answering(self.workers[self.index]) if self.index else contextlib.nullcontext()
-        with answer, super().scope():
+        with super().scope():
             yield
         if self.workers:  # the first one has still to evaluate; the others need not wait for that
             jax.distributed.shutdown()
@@ -76,9 +78,13 @@ def _multi_worker():
     addresses, index = cluster()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        keras.distribution.initialize(",".join(addresses), len(addresses), index)
-    except RuntimeError as error:
-        raise InputError(f"--distribute multi-worker comes too late: {error}") from error
+        jax.distributed.initialize(
+            addresses[0], len(addresses), index, shutdown_timeout_seconds=LONGEST
+        )
+        if index:  # the first worker's address is that of JAX's own service
+            listen(addresses[index])
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"--distribute multi-worker cannot start: {first_line(error)}") from error
     found = keras.distribution.DataParallel(auto_shard_dataset=False)
     return Mesh(found, Share(index, 1, len(addresses)), addresses, index)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from training.distribute import Devices, cluster
 from training.pipeline import Share
-from vit_keras.errors import InputError
+from vit_keras.errors import InputError, first_line
 
 KERAS = "3.15"  # whose `fit` the repairs below were tested with
 
@@ -58,8 +58,8 @@ def _multi_worker():
     addresses, index = cluster()
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    except RuntimeError as error:
-        raise InputError(f"--distribute multi-worker comes too late: {error}") from error
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise InputError(f"--distribute multi-worker cannot start: {first_line(error)}") from error
     replicas = strategy.num_replicas_in_sync
     own = replicas // len(addresses)
     return Replicas(strategy, Share(index * own, own, replicas), addresses, index)

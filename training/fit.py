@@ -25,7 +25,7 @@ from training.checkpoint import (
     stretches,
 )
 from training.data_service import check_service
-from training.distribute import find_devices
+from training.distribute import find_devices, watching
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
 from training.inpaint import SHEET, DrawSheets, sheet
 from training.pipeline import (
@@ -84,11 +84,11 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
     started = time.monotonic()
     run = pathlib.Path(out)
     with contextlib.ExitStack() as stack:
+        _check_state(run, resume)  # before there are others that wait
         devices = find_devices(distribute)
         devices.check(recipe)
-        service = data_service and check_service(data_service)
-        if devices.chief:
-            _check_state(run, resume)
+        if data_service:
+            check_service(data_service, devices)
         pretrained, config, preprocessing = settings(recipe)
         splits = load_splits(recipe)
         if devices.chief:
@@ -106,7 +106,8 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
         keras.utils.set_random_seed(recipe.seed)
         start = latest(run / "checkpoints") if resume else None
         images = fingerprint(splits["train"], splits["validation"])
-        with devices.scope():
+        services = {"the data service": data_service} if data_service else {}
+        with devices.scope(), watching(services):
             devices.check_agreement(images, json.dumps(recipe.as_dict()), str(start and start.step))
             if start and start.images != images:
                 raise InputError(
@@ -123,7 +124,7 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
                 several = contextlib.nullcontext(threading.Event())
                 with several if devices.workers else stop_when_asked() as asked:
                     state = start, images, asked
-                    _train(model, recipe, splits, folder, devices, service, callbacks, *state)
+                    _train(model, recipe, splits, folder, devices, data_service, callbacks, *state)
         if not devices.chief:
             return None
         evaluation = _conclude(recipe, splits, run, started)
@@ -331,7 +332,7 @@ def _vanished_images():
 def _forget(run, epochs):
     """Leaves the first epochs, so many, in history.csv, and nothing that is half written."""
     for half in (*run.glob(".*"), *run.glob("checkpoints/.*")):
-        shutil.rmtree(half)
+        shutil.rmtree(half, ignore_errors=True)
     path = run / "history.csv"
     if path.exists() and epochs:
         lines = path.read_text().splitlines(keepends=True)

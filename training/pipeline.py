@@ -1,6 +1,7 @@
 """Examples + recipe -> batches of normalised images and class probabilities."""
 
 import functools
+import itertools
 import math
 import sys
 from typing import NamedTuple
@@ -127,9 +128,11 @@ def training_batches(
     block = block_size(recipe.batch_size)
     blocks, uneven = divmod(recipe.batch_size, block * share.all)
     if uneven:
+        larger = itertools.count(-(-recipe.batch_size // 8) * 8, 8)
+        fits = next(size for size in larger if size % (block_size(size) * share.all) == 0)
         raise InputError(
             f"batch_size={recipe.batch_size} cannot be shared by {share.all} replicas in blocks of "
-            f"{block} images; try --set batch_size={32 * share.all}."
+            f"{block} images; try --set batch_size={fits}."
         )
     hide = _mask(recipe, grid) if grid else None
     labels = tf.constant(examples.labels)
