@@ -48,6 +48,12 @@ class Devices:
 
     def check(self, recipe):
         """Raises InputError for what these devices cannot do."""
+        # What `predict` gives on several devices is in another order, or on another machine.
+        if self.engine and (recipe.tune == "head" or recipe.head_first or recipe.teacher_cache):
+            raise InputError(
+                "--distribute cannot be joined with tune=head, head_first=true or "
+                "teacher_cache=true."
+            )
 
     def adapted(self, recipe):
         """The recipe, as these devices compute it."""

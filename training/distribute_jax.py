@@ -22,12 +22,9 @@ class Mesh(Devices):
         return mesh.shape[mesh.axis_names.index(self.engine.batch_dim_name)]
 
     def check(self, recipe):
-        alone = recipe.tune == "head" or recipe.head_first or recipe.teacher_cache
-        if recipe.pretrain != "none" or alone:
-            raise InputError(
-                "--distribute under jax cannot be joined with pretrain, tune=head, head_first or "
-                "teacher_cache."
-            )
+        super().check(recipe)
+        if recipe.pretrain != "none":
+            raise InputError("--distribute under jax cannot be joined with pretrain.")
         if recipe.batch_size % self.parts:
             raise InputError(
                 f"batch_size={recipe.batch_size} cannot be shared by {self.parts} devices."

@@ -18,11 +18,11 @@ class Replicas(Devices):
     """Devices that hold the same weights each, under a tf.distribute.Strategy."""
 
     def check(self, recipe):
-        float16 = recipe.mixed_precision == "mixed_float16"
-        if recipe.accumulate > 1 or float16 or recipe.tune == "head":
+        super().check(recipe)
+        if recipe.accumulate > 1 or recipe.mixed_precision == "mixed_float16":
             raise InputError(
-                "--distribute cannot be joined with accumulate, mixed_precision=mixed_float16 or "
-                "tune=head; mixed_bfloat16 works, and several devices take larger batches."
+                "--distribute cannot be joined with accumulate or mixed_precision=mixed_float16; "
+                "mixed_bfloat16 works, and several devices take larger batches."
             )
 
     def adapted(self, recipe):
