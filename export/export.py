@@ -1,119 +1,160 @@
-"""model.keras + formats -> a folder of verified artefacts, and a table that says what they are."""
+"""model.keras + formats -> a folder of verified artefacts, and a report of what they cost."""
 
-import json
+import contextlib
+import dataclasses
 import pathlib
+import tempfile
 
-from tabulate import tabulate
-
+from export.card import format_card
 from export.formats import FORMATS
-from export.verify import compare, load_samples
+from export.images import EVALUATION, load_images
+from export.metadata import metadata_files
+from export.options import Options
+from export.report import add_to_report, format_table
+from export.verify import RefusedError, ask_keras, check, judge
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 from vit_keras.model import build_vit, load_model
 
-HEADERS = {
-    "format": "format",
-    "path": "artefact",
-    "bytes": "size (MB)",
-    "max_difference": "max difference",
-    "tolerance": "tolerance",
-    "top1_agreement": "top-1 agreement",
-    "milliseconds": "latency (ms, 1 image)",
-}
 
-
-def export(model_path, formats, out, images=None):
+def export(
+    model_path,
+    formats,
+    out,
+    quantizations=("float32",),
+    merge_tokens=(0,),
+    data="",
+    data_dir="",
+    count=EVALUATION,
+    options=None,
+):
     """Writes, verifies and publishes artefacts of a model.
 
-    Each artefact is written beside its place and moved there only after it has answered like
-    the Keras model, so that nobody ever sees half a model or a wrong one.
+    Each artefact is written beside its place and moved there only after it has answered like the
+    Keras model, so that nobody ever sees half a model or a wrong one.
 
     Args:
         model_path: a .keras file.
         formats: names from FORMATS.
-        out: folder for the artefacts, export.json and export.md.
-        images: folder of image files to verify on; `samples` beside the model by default.
+        out: folder for the artefacts, labels.txt, report.md, report.json and model_card.md.
+        quantizations: each format is written in those of them that it has.
+        merge_tokens: each artefact is written with so many tokens merged in every block.
+        data, data_dir, count: images to verify on, as in `load_images`.
+        options: Options.
 
     Returns:
-        a dict for each format: the keys of HEADERS, and "images", how many it was verified on.
+        the rows of the report, a dict each, see `publish`.
 
     Raises:
-        InputError: for a model that cannot be exported, and an artefact whose answers differ
-            from Keras's by more than its tolerance.
+        InputError: for a model that cannot be exported; and, after the others have been
+            published, for artefacts that were refused.
     """
-    model = _in_float32(load_model(model_path))
-    if not model.config.num_classes:
-        raise InputError(f"{model_path} has no classes; build it with num_classes to export it.")
-    samples = load_samples(model, images or pathlib.Path(model_path).parent / "samples")
+    options = options or Options()
+    model = exportable(load_classifier(model_path))
+    images = load_images(model, model_path, data, data_dir, count)
+    samples = ask_keras(model, images["evaluation"])
     out = pathlib.Path(out)
-    rows = [_export(model, name, samples, out) for name in dict.fromkeys(formats)]
+    out.mkdir(parents=True, exist_ok=True)
+    rows, refused = [], []
+    for merged in dict.fromkeys(merge_tokens):
+        twin = exportable(model, merged)
+        for name in dict.fromkeys(formats):
+            kinds = [kind for kind in FORMATS[name].kinds if kind in quantizations]
+            with prepared(twin, name, options) as source:
+                for kind in kinds:
+                    suffix = f"_merge{merged}" * bool(merged) + f"_{kind}" * (kind != "float32")
+                    target = FORMATS[name].target(out, suffix)
+                    target.parent.mkdir(exist_ok=True)
+                    print(f"{target.relative_to(out)} ...", flush=True)
+                    try:
+                        row = publish(twin, source, name, kind, target, images, samples, options)
+                    except RefusedError as error:
+                        refused.append(str(error))
+                        print(f"Not written: {error}", flush=True)
+                        continue
+                    row = {**row, "path": str(target.relative_to(out))}
+                    rows.append(row)
+                    add_to_report(out, row)
+    _write(out / "labels.txt", metadata_files(model)["labels.txt"])
+    _write(out / "model_card.md", format_card(model, pathlib.Path(model_path).parent, options))
     print(format_table(rows))
+    if refused:
+        raise InputError("; ".join(refused))
     return rows
 
 
-def format_table(rows):
-    """The rows that `export` returns -> Markdown"""
-    cells = [
-        {
-            **{HEADERS[key]: row[key] for key in HEADERS},
-            HEADERS["bytes"]: f"{row['bytes'] / 1e6:.2f}",
-            HEADERS["max_difference"]: f"{row['max_difference']:.1e}",
-            HEADERS["tolerance"]: f"{row['tolerance']:.0e}",
-            HEADERS["top1_agreement"]: f"{row['top1_agreement']:.1%} of {row['images']}",
-            HEADERS["milliseconds"]: f"{row['milliseconds']:.2f}",
-        }
-        for row in rows
-    ]
-    return tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
+def publish(model, source, name, kind, target, images, samples, options):
+    """Makes an artefact of one kind, runs it, and moves it to its place if it is good.
 
+    Args:
+        model: ViT that was made ready by `exportable`.
+        source: the float32 artefact that `prepared` gave.
+        name: a key of FORMATS.
+        kind: one of its kinds.
+        target: path of the artefact. What a search found is written beside it.
+        images, samples, options: as in `export`.
 
-def _export(model, name, samples, out):
+    Returns:
+        {"format", "quantization", "merge_tokens", "bytes", "operations": {name: count}, "model":
+        what its weights are, "found": by the search for a kind, and what `judge` says}.
+
+    Raises:
+        RefusedError: where it is not; nothing is written.
+    """
     row = FORMATS[name]
-    target = row.target(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
-        row.write(model, path)
-        answers, milliseconds = row.run(path, samples)
-        difference, agreement = compare(answers, samples)
-        if not difference <= row.tolerance:  # not: NaN passes no comparison
-            raise InputError(
-                f"the {name} export answers differently from Keras: its probabilities differ by "
-                f"up to {difference:.1e}, tolerance {row.tolerance:.0e}. It was not written."
-            )
-        size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
-    result = {
+        found = row.kinds[kind](source, path, images, options)
+        row.finish(path, model, options)
+        run = row.run(path, samples, model.preprocessing)
+        exact = kind == "float32" and not getattr(model.config, "merge_tokens", 0)
+        judged = judge(run, samples, row.tolerance if exact else None)
+        check(judged, f"{name} in {kind}", options)
+        files = [file for file in [path, *path.rglob("*")] if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        operations = row.operations(path)
+    if found:
+        write_json(target.with_suffix(".search.json"), found)
+    return {
         "format": name,
-        "path": str(target.relative_to(out)),
+        "quantization": kind,
+        "merge_tokens": getattr(model.config, "merge_tokens", 0),
         "bytes": size,
-        "max_difference": difference,
-        "tolerance": row.tolerance,
-        "top1_agreement": agreement,
-        "images": len(samples.encoded),
-        "milliseconds": milliseconds,
+        "operations": operations,
         "model": model.description,
+        "found": found,
+        **judged,
     }
-    _add_to_tables(out, result)
-    return result
 
 
-def _add_to_tables(out, result):
-    """Adds a row to export.json and export.md, and keeps those whose artefacts still exist."""
-    table = out / "export.json"
-    rows = json.loads(table.read_text(encoding="utf-8")) if table.exists() else []
-    rows = [row for row in rows if row["path"] != result["path"] and (out / row["path"]).exists()]
-    rows.append(result)
-    write_json(table, rows)
-    with replacing(out / "export.md") as path:
-        of = [f"- {row['path']}: {row['model']}" for row in rows if row.get("model")]
-        path.write_text("\n".join([format_table(rows), "", *of]) + "\n", encoding="utf-8")
+@contextlib.contextmanager
+def prepared(model, name, options):
+    """The float32 artefact of a format, for as long as it is needed."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder) / "source"
+        FORMATS[name].prepare(model, source, options)
+        yield source
 
 
-def _in_float32(model):
-    """The model itself, or one like it without the half precision it was trained with."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
+def load_classifier(path):
+    """The ViT of a .keras file that tells classes apart.
+
+    Raises:
+        InputError: where it does not.
+    """
+    model = load_model(path)
+    if not model.config.num_classes:
+        raise InputError(f"{path} has no classes; build it with num_classes to export it.")
+    return model
+
+
+def exportable(model, merge_tokens=0):
+    """A model of the same weights as artefacts compute it: in float32, with tokens merged."""
+    config = dataclasses.replace(model.config)
+    in_float32 = all(layer.compute_dtype == "float32" for layer in model.layers)
+    if in_float32 and config == model.config:
         return model
     twin = build_vit(
-        model.config,
+        config,
         preprocessing=model.preprocessing,
         class_names=model.class_names,
         name=model.name,
@@ -121,3 +162,8 @@ def _in_float32(model):
     twin.set_weights(model.get_weights())
     twin.description = model.description
     return twin
+
+
+def _write(path, text):
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,15 +1,20 @@
-"""The table FORMATS: an export format's name -> where its artefact goes, how it is made and run.
+"""The table FORMATS: an export format's name -> where its artefacts go, how they are made and run.
 
-Adding a format: a row here and its two functions; the command line, the verification and the
-tests read the table.
+Adding a format: a row here and its functions; the command line, the verification and the tests
+read the table.
 """
 
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Callable
 
-from export.savedmodel import run_saved_model, write_saved_model
-from export.tflite import run_tflite, write_tflite
+from export.int8 import write_int8
+from export.metadata import attach_metadata
+from export.quantize import count_operations, write_dynamic, write_float16, write_int16x8
+from export.runtimes import run_saved_model, run_tflite
+from export.savedmodel import write_saved_model
+from export.tflite import convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,28 +22,66 @@ class Format:
     """One export format.
 
     Attributes:
-        target: folder -> the path inside it where the next artefact goes.
-        write: (model, path) -> None, makes the artefact, a file or folder.
-        run: (path, Samples) -> (answers, as `compare` takes them; milliseconds for one image),
-            in the artefact's own runtime.
-        tolerance: the largest difference from Keras's answers that passes, as `compare` gives it.
+        target: (folder, what the name of the artefact ends in) -> where it goes.
+        prepare: (model, path, Options) -> None, makes the artefact in float32, a file or folder.
+        kinds: {quantization: (that float32 artefact, path, images, Options) -> what to tell of it,
+            or None}, makes the artefact that is published.
+        finish: (path, model, Options) -> None, adds what its users need.
+        run: (path, Samples, Preprocessing) -> Run, in the artefact's own runtime.
+        operations: path -> {name: count} of the operations in its graph, {} where nobody counts.
+        tolerance: the largest difference from Keras's answers that passes, as `compare` gives it,
+            in float32.
     """
 
-    target: Callable[[pathlib.Path], pathlib.Path]
-    write: Callable
+    target: Callable[[pathlib.Path, str], pathlib.Path]
+    prepare: Callable
+    kinds: dict[str, Callable]
+    finish: Callable
     run: Callable
+    operations: Callable
     tolerance: float
 
 
-def next_version(folder):
+def next_version(folder, suffix):
     """TF Serving's layout, saved_model/1, /2, ...: one more than the highest number there is."""
-    base = folder / "saved_model"
+    base = folder / f"saved_model{suffix}"
     taken = [int(path.name) for path in base.glob("[0-9]*") if path.name.isdecimal()]
     return base / str(max(taken, default=0) + 1)
 
 
+def _copied(source, path, images, options):
+    copy = shutil.copytree if source.is_dir() else shutil.copyfile
+    copy(source, path)
+
+
+KINDS = {
+    "float32": _copied,
+    "float16": write_float16,
+    "dynamic": write_dynamic,
+    "int8": write_int8,
+    "int16x8": write_int16x8,
+}
+
 # The tolerances are for float32 arithmetic in another order; 5e-6 was measured for a Ti/16.
 FORMATS = {
-    "savedmodel": Format(next_version, write_saved_model, run_saved_model, 2e-5),
-    "tflite": Format(lambda folder: folder / "model.tflite", write_tflite, run_tflite, 2e-5),
+    "savedmodel": Format(
+        target=next_version,
+        prepare=lambda model, path, options: write_saved_model(model, path),
+        kinds={"float32": _copied},
+        finish=lambda path, model, options: None,
+        run=run_saved_model,
+        operations=lambda path: {},
+        tolerance=2e-5,
+    ),
+    "tflite": Format(
+        target=lambda folder, suffix: folder / f"model{suffix}.tflite",
+        prepare=lambda model, path, options: convert(
+            model, path, options.input_type, options.batch
+        ),
+        kinds=KINDS,
+        finish=attach_metadata,
+        run=run_tflite,
+        operations=count_operations,
+        tolerance=2e-5,
+    ),
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 
 
 def metadata_files(model):
@@ -10,3 +11,9 @@ def metadata_files(model):
         "labels.txt": "".join(f"{name}\n" for name in model.class_names),
         "preprocessing.json": json.dumps(dataclasses.asdict(model.preprocessing)),
     }
+
+
+def attach_metadata(path, model, options):
+    with zipfile.ZipFile(path, "a") as attached:
+        for name, text in metadata_files(model).items():
+            attached.writestr(name, text)

@@ -1,19 +1,14 @@
 """model.keras -> SavedModel for TF Serving: image bytes in, labels and probabilities out."""
 
 import pathlib
-import pickle
-import subprocess
-import sys
 
 import keras
 import tensorflow as tf
 
 from export.metadata import metadata_files
 from vit_keras.decoding import decode_image
-from vit_keras.errors import InputError
 
 TOP_K = 5
-LATENCY_RUNS = 20
 
 
 def write_saved_model(model, folder):
@@ -105,19 +100,3 @@ def decode_batch(image_bytes, preprocessing):
     )
     with tf.control_dependencies([whole]):
         return tf.identity(images[:-1])
-
-
-def run_saved_model(path, samples):
-    """Runs every signature in a fresh process without this project; see `Format.run`.
-
-    The time is that of `serving_default` with one image, decoding included.
-    """
-    script = pathlib.Path(__file__).with_name("run_saved_model.py")
-    task = (str(path), samples.encoded, samples.decoded, samples.images, LATENCY_RUNS)
-    result = subprocess.run(
-        [sys.executable, "-P", script], input=pickle.dumps(task), capture_output=True, check=False
-    )
-    if result.returncode:
-        reason = result.stderr.decode(errors="replace").strip().split("\n")[-1]
-        raise InputError(f"the SavedModel does not run: {reason}")
-    return pickle.loads(result.stdout)

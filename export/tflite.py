@@ -1,78 +1,57 @@
-"""model.keras -> one .tflite file for phones: a uint8 image in, probabilities out."""
+"""ViT -> a float32 .tflite file for phones: an image in, probabilities out."""
 
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import zipfile
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from export.metadata import metadata_files
 from vit_keras.errors import InputError
 
-LATENCY_RUNS = 20
+INPUT_TYPES = ("uint8", "float32")
 
 
-def write_tflite(model, path):
-    """Writes a float32 .tflite of batch 1 with static shapes and built-in operations alone.
+def convert(model, path, input_type="uint8", batch=1):
+    """Writes a float32 .tflite with static shapes and built-in operations alone.
 
-    Input `images`: uint8 (1, height, width, channels) of the model's size; output
-    `probabilities`: float32 (1, classes). Normalisation is inside, resizing is not: phones have
-    faster ways. A zip archive at the end of the file, where TFLite's metadata keeps associated
-    files, holds `labels.txt`, a class a line, and `preprocessing.json`, the rule by which the
-    model's images were resized: `unzip -p model.tflite labels.txt`.
+    Output `probabilities`: float32 (batch, classes). Resizing is not inside: phones have faster
+    ways.
 
     Args:
         model: ViT.
         path: the file to write.
+        input_type: of the input `images` (batch, height, width, channels), of the model's size:
+            "uint8", 0..255, or "float32", normalised by the caller.
+        batch: images at a time.
 
     Raises:
         InputError: when an operation has no built-in TFLite counterpart; it is named.
     """
-    preprocessing = model.preprocessing
+    normalise = model.preprocessing.normalise if input_type == "uint8" else tf.identity
 
     def classify(images):
-        return {"probabilities": tf.nn.softmax(model(preprocessing.normalise(images)))}
+        return {"probabilities": tf.nn.softmax(model(normalise(images)))}
 
-    spec = tf.TensorSpec((1, *model.input_shape[1:]), tf.uint8, "images")
+    spec = tf.TensorSpec((batch, *model.input_shape[1:]), input_type, "images")
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint("serving_default", classify, input_signature=[spec])
         archive.write_out(folder, verbose=False)
         convert_in_subprocess(folder, path)
-    with zipfile.ZipFile(path, "a") as attached:
-        for name, text in metadata_files(model).items():
-            attached.writestr(name, text)
 
 
 def convert_in_subprocess(saved_model, path):
     """SavedModel with one signature -> .tflite; the converter leaks memory on every call."""
-    command = [sys.executable, "-m", "export.tflite", str(saved_model), str(path)]
+    paths = [str(pathlib.Path(file).resolve()) for file in (saved_model, path)]
+    command = [sys.executable, "-m", "export.tflite", *paths]
     root = pathlib.Path(__file__).resolve().parent.parent
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if result.returncode:
         reason = _reason(result.stderr) or f"exit status {result.returncode}"
         raise InputError(f"TFLite conversion failed: {reason}")
-
-
-def run_tflite(path, samples):
-    """Runs the file in LiteRT's interpreter on one thread; see `Format.run`."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    classify = Interpreter(str(path), num_threads=1).get_signature_runner()
-    rows, seconds = [], []
-    for image in [*samples.pixels, *[samples.pixels[0]] * LATENCY_RUNS]:
-        start = time.perf_counter()
-        rows.append(classify(images=image[np.newaxis])["probabilities"][0])
-        seconds.append(time.perf_counter() - start)
-    probabilities = np.stack(rows[: len(samples.pixels)])
-    return [("pixels", probabilities)], 1000 * statistics.median(seconds[-LATENCY_RUNS:])
 
 
 def _reason(log):

@@ -1,68 +1,76 @@
-"""Artefact + sample images -> how far its answers are from Keras's."""
+"""Artefact + images -> how far its answers are from Keras's, and what that costs in accuracy."""
 
 import dataclasses
-import pathlib
+import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from vit_keras.decoding import SUFFIXES, decode_image, why_undecodable
+from export.images import Images
 from vit_keras.errors import InputError
 
-LARGEST_SAMPLE = 64  # images
+BATCH_SIZE = 32
+
+
+class RefusedError(InputError):
+    """An artefact is not what it should be, and was not published."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Real images in the forms that artefacts take, and the Keras model's answers.
+    """Images to judge an artefact by, and the Keras model's answers.
 
     Attributes:
-        encoded: the bytes of `count` image files.
-        decoded: uint8 arrays (height, width, channels) of any size, the same images.
-        pixels: uint8 (count, height, width, channels), the same at the model's size.
-        images: float32 of that shape: `pixels`, normalised.
-        expected: the answers, float32 (count, classes): "files", probabilities for `encoded` and
-            `decoded`; "pixels", probabilities for `pixels`; "logits", for `images`.
+        files: the bytes of some image files of any size.
+        pixels: uint8 (count, height, width, channels), images at the model's size; the first are
+            those of the files.
+        labels: int64 (count,); where nobody knew them, the Keras model's own answers.
+        expected: the answers, float32 (count, classes): "files", probabilities for `files`;
+            "pixels", probabilities for `pixels`; "logits", for `pixels`, normalised.
+        source: where the images are from, in words.
     """
 
-    encoded: list[bytes]
-    decoded: list[np.ndarray]
+    files: list[bytes]
     pixels: np.ndarray
-    images: np.ndarray
+    labels: np.ndarray
     expected: dict[str, np.ndarray]
+    source: str
+
+    def right(self, answers):
+        """bool (count,), whether the most probable class is the right one"""
+        return answers.argmax(axis=1) == self.labels
 
 
-def load_samples(model, folder):
-    """Reads up to 64 image files from a folder, and asks the Keras model about them.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What an artefact did in its own runtime.
 
-    Raises:
-        InputError: where the folder holds no image, or one that cannot be decoded.
+    Attributes:
+        answers: {key of Samples.expected: float32 (count, classes)}, "pixels" or "logits" of them.
+        milliseconds: {threads: for one image}.
+        memory: MB that the process grew by, at most, while it loaded the artefact and ran an image.
     """
-    folder = pathlib.Path(folder)
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise InputError(
-            f"{folder} holds no images to verify the export on; name a folder of images like "
-            f"those the model was trained on with --images FOLDER."
-        )
-    chosen = np.unique(np.linspace(0, len(files) - 1, LARGEST_SAMPLE).round().astype(int))
-    encoded = [files[index].read_bytes() for index in chosen]
-    decoded = []
-    for index, content in zip(chosen, encoded, strict=True):
-        try:
-            decoded.append(decode_image(content, model.preprocessing.channels).numpy())
-        except tf.errors.InvalidArgumentError as error:
-            reason = why_undecodable(error)
-            raise InputError(f"{files[index]} cannot be read as an image: {reason}") from error
-    spec = model.preprocessing
-    sized = np.stack([spec.to_size(image) for image in decoded])
-    pixels = sized.round().clip(0, 255).astype("uint8")
-    images = np.asarray(spec.normalise(pixels))
-    logits = model.predict(images, verbose=0)
-    from_files = model.predict(np.asarray(spec.normalise(sized)), verbose=0)
-    expected = {"files": _softmax(from_files), "pixels": _softmax(logits), "logits": logits}
-    return Samples(encoded, decoded, pixels, images, expected)
+
+    answers: list[tuple[str, np.ndarray]]
+    milliseconds: dict[int, float]
+    memory: float
+
+
+def ask_keras(model, images: Images) -> Samples:
+    """The Keras model's answers to images."""
+    preprocessing = model.preprocessing
+    decoded = [tf.io.decode_png(file, preprocessing.channels) for file in images.files]
+    sized = np.stack([preprocessing.to_size(image) for image in decoded])
+
+    def logits(pixels):
+        batches = tf.data.Dataset.from_tensor_slices(pixels).batch(BATCH_SIZE)
+        return model.predict(batches.map(preprocessing.normalise), verbose=0)
+
+    answers, from_files = logits(images.pixels), logits(sized)
+    expected = {"files": _softmax(from_files), "pixels": _softmax(answers), "logits": answers}
+    labels = answers.argmax(axis=1) if images.labels is None else images.labels
+    return Samples(images.files, images.pixels, labels, expected, images.source)
 
 
 def compare(answers, samples):
@@ -83,6 +91,73 @@ def compare(answers, samples):
         differences.append(np.abs(got - expected).max() / unit)
         agreements.append((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
     return float(np.max(differences)), float(np.min(agreements))
+
+
+def change_of_accuracy(before, after):
+    """How much accuracy changes between two classifiers of the same images.
+
+    Args:
+        before, after: bool (count,), whether each was right about each image.
+
+    Returns:
+        (the change, the lower and the upper end of its 95 % confidence interval), fractions. The
+        interval is that of Agresti and Min for matched pairs (Statistics in Medicine 24, 2005):
+        Wald's, with half an image more in each of the four cells of the table.
+    """
+    count = len(before)
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    change = (gained - lost) / (count + 2)
+    moved = (gained + lost + 1) / (count + 2)
+    half = 1.96 * math.sqrt((moved - change**2) / (count + 2))
+    return (gained - lost) / count, max(-1.0, change - half), min(1.0, change + half)
+
+
+def judge(run, samples, tolerance=None):
+    """What an artefact did against what the Keras model does.
+
+    Args:
+        run: Run.
+        samples: Samples.
+        tolerance: see `Format`; None where it may differ.
+
+    Returns:
+        JSON-ready {"images", "source", "max_difference", "tolerance", "top1_agreement",
+        "keras_accuracy", "accuracy", "change", "interval" (of the change, 95 %), "milliseconds",
+        "memory_mb"}; fractions of 1.
+    """
+    difference, agreement = compare(run.answers, samples)
+    answers = next(got for key, got in run.answers if key in ("pixels", "logits"))
+    before, after = samples.right(samples.expected["logits"]), samples.right(answers)
+    change, *interval = change_of_accuracy(before, after)
+    return {
+        "images": len(samples.labels),
+        "source": samples.source,
+        "max_difference": difference,
+        "tolerance": tolerance,
+        "top1_agreement": agreement,
+        "keras_accuracy": float(before.mean()),
+        "accuracy": float(after.mean()),
+        "change": change,
+        "interval": interval,
+        "milliseconds": run.milliseconds,
+        "memory_mb": run.memory,
+    }
+
+
+def check(judged, name, options):
+    """Raises RefusedError for an artefact that differs from Keras by more than it may."""
+    difference, tolerance = judged["max_difference"], judged["tolerance"]
+    if tolerance and not difference <= tolerance:  # not: NaN passes no comparison
+        raise RefusedError(
+            f"{name} answers differently from Keras: its probabilities differ by up to "
+            f"{difference:.1e}, tolerance {tolerance:.0e}."
+        )
+    if not options.allow_drop and -judged["change"] > options.max_drop + 1e-9:
+        raise RefusedError(
+            f"{name} has {judged['accuracy']:.1%} of {judged['images']} images right, Keras "
+            f"{judged['keras_accuracy']:.1%}: more than max_drop={options.max_drop} is lost; "
+            f"--allow-drop publishes it all the same."
+        )
 
 
 def _softmax(logits):

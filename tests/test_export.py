@@ -1,5 +1,6 @@
 """Artefacts answer like the Keras model in their own runtimes, or are not written."""
 
+import dataclasses
 import io
 import json
 import os
@@ -17,9 +18,10 @@ from tiny import photograph, randomise, tiny_model
 
 from export.__main__ import main
 from export.export import export
-from export.formats import FORMATS, Format, next_version
-from export.tflite import convert_in_subprocess, write_tflite
-from export.verify import compare, load_samples
+from export.formats import FORMATS, next_version
+from export.images import load_images
+from export.tflite import convert, convert_in_subprocess
+from export.verify import ask_keras, compare
 from vit_keras import InputError, Preprocessing, load_model
 from vit_keras.decoding import decode_image
 
@@ -60,18 +62,23 @@ def jpeg(image, **options):
 
 
 def test_every_format_is_written_verified_and_tabled(exported):
-    rows = json.loads((exported / "out" / "export.json").read_text())
+    rows = json.loads((exported / "out" / "report.json").read_text())
 
     assert [row["format"] for row in rows] == list(FORMATS)
     for row in rows:
         assert row["images"] == 12
         assert row["max_difference"] <= row["tolerance"] == FORMATS[row["format"]].tolerance
-        assert row["top1_agreement"] == 1.0
-        assert row["milliseconds"] > 0
+        assert row["top1_agreement"] == row["keras_accuracy"] == row["accuracy"] == 1.0
+        assert row["change"] == 0
+        assert set(row["milliseconds"]) == {"1", "2"}
+        assert min(row["milliseconds"].values()) > 0
+        assert row["memory_mb"] > 0
         assert row["bytes"] > 100_000
-        assert f"{row['path']}: random weights" in (exported / "out" / "export.md").read_text()
+        assert f"{row['path']}: random weights" in (exported / "out" / "report.md").read_text()
     names = {path.name for path in (exported / "out").iterdir()}
-    assert names == {"saved_model", "model.tflite", "export.json", "export.md"}
+    reports = {"report.json", "report.md", "labels.txt", "model_card.md"}
+    assert names == {"saved_model", "model.tflite", *reports}
+    assert (exported / "out" / "labels.txt").read_text().split("\n")[:-1] == list(CLASSES)
 
 
 def test_bytes_signature_is_the_whole_way_from_file_to_label(exported, signatures):
@@ -214,16 +221,15 @@ def test_half_precision_models_export_in_float32(photographs, tmp_path):
         keras.config.set_dtype_policy("float32")
     model.save(tmp_path / "model.keras")
 
-    (row,) = export(
-        tmp_path / "model.keras", ["tflite"], tmp_path / "out", images=photographs / "blue"
-    )
+    data = str(photographs / "blue")
+
+    (row,) = export(tmp_path / "model.keras", ["tflite"], tmp_path / "out", data=data)
 
     assert row["max_difference"] < 1e-5
-    answer, _ = FORMATS["tflite"].run(
-        tmp_path / "out" / "model.tflite", load_samples(model, photographs / "blue")
-    )
-    samples = load_samples(model, photographs / "blue")
-    difference, agreement = compare(answer, samples)
+    samples = ask_keras(model, load_images(model, data=data)["evaluation"])
+    path = tmp_path / "out" / "model.tflite"
+    run = FORMATS["tflite"].run(path, samples, model.preprocessing)
+    difference, agreement = compare(run.answers, samples)
     assert 0 < difference < 5e-3  # of the model in half precision
     assert agreement == 1
 
@@ -240,11 +246,11 @@ def test_a_relative_folder_works_from_anywhere(exported, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_tables_keep_what_was_exported_before(exported, tmp_path):
     shutil.copytree(exported / "out" / "saved_model", tmp_path / "saved_model")
-    shutil.copy(exported / "out" / "export.json", tmp_path)
+    shutil.copy(exported / "out" / "report.json", tmp_path)
 
     export(exported / "model.keras", ["tflite"], tmp_path)
 
-    rows = json.loads((tmp_path / "export.json").read_text())
+    rows = json.loads((tmp_path / "report.json").read_text())
     assert [row["path"] for row in rows] == ["saved_model/1", "model.tflite"]
 
 
@@ -257,24 +263,24 @@ def test_versions_count_up(tmp_path):
 
 @pytest.mark.slow
 def test_a_wrong_artefact_is_not_published(exported, tmp_path, monkeypatch):
-    def write_another_model(model, path):
-        write_tflite(randomise(tiny_model(num_classes=7), seed=9), path)
+    def another_model(model, path, options):
+        convert(randomise(tiny_model(num_classes=7), seed=9), path)
 
-    row = FORMATS["tflite"]
-    wrong = Format(row.target, write_another_model, row.run, row.tolerance)
+    wrong = dataclasses.replace(FORMATS["tflite"], prepare=another_model)
     monkeypatch.setitem(FORMATS, "tflite", wrong)
     (tmp_path / "model.tflite").write_bytes(b"the one before")
 
-    with pytest.raises(InputError, match="the tflite export answers differently from Keras"):
+    with pytest.raises(InputError, match="tflite in float32 answers differently from Keras"):
         export(exported / "model.keras", ["tflite"], tmp_path)
 
-    assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model.tflite", "labels.txt", "model_card.md"}
     assert (tmp_path / "model.tflite").read_bytes() == b"the one before"
 
 
 def test_not_a_number_is_outside_every_tolerance(exported):
     model = load_model(exported / "model.keras")
-    samples = load_samples(model, exported / "samples")
+    samples = ask_keras(model, load_images(model, exported / "model.keras")["evaluation"])
     answer = samples.expected["pixels"].copy()
     assert compare([("pixels", answer)], samples) == (0.0, 1.0)
     answer[3, 2] += 0.25
@@ -288,7 +294,8 @@ def test_not_a_number_is_outside_every_tolerance(exported):
 
 
 def test_shifted_logits_differ_although_their_probabilities_do_not(exported):
-    samples = load_samples(load_model(exported / "model.keras"), exported / "samples")
+    model = load_model(exported / "model.keras")
+    samples = ask_keras(model, load_images(model, exported / "model.keras")["evaluation"])
     logits = samples.expected["logits"]
 
     difference, agreement = compare([("logits", logits + 0.5)], samples)
@@ -305,8 +312,12 @@ def test_mistakes_are_one_line(exported, tmp_path):
     (broken / "a.jpg").write_bytes(b"")
     for arguments, message in (
         ([model, "--format", "tflight", "--out", "x"], "no export format 'tflight'; did you mean"),
-        ([str(tmp_path / "model.keras"), "--out", "x"], "samples holds no images to verify"),
-        ([model, "--images", str(broken), "--out", "x"], "a.jpg cannot be read as an image"),
+        ([model, "--quantization", "int4", "--out", "x"], "no quantization 'int4'; did you mean"),
+        ([str(tmp_path / "model.keras"), "--out", "x"], "there are no images to verify"),
+        ([model, "--data", str(broken), "--out", "x"], "no image of the train of"),
+        ([model, "--data", "nowhere", "--out", "x"], "no such dataset or folder: nowhere"),
+        ([model, "--max-drop", "2", "--out", "x"], "max_drop must be a fraction in [0, 1]"),
+        ([model, "--input-type", "int8", "--out", "x"], "input_type must be one of uint8, float32"),
         (["none.keras", "--out", "x"], "none.keras does not exist"),
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -330,8 +341,10 @@ def test_every_option_of_the_family_exports_and_agrees(options, photographs, tmp
     model = tiny_model(class_names=list("abcde"), **options)
     model.save(tmp_path / "model.keras")
 
-    export(tmp_path / "model.keras", list(FORMATS), tmp_path / "out", photographs / "red")
+    data = str(photographs / "red")
 
-    rows = json.loads((tmp_path / "out" / "export.json").read_text())
+    export(tmp_path / "model.keras", list(FORMATS), tmp_path / "out", data=data)
+
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [row["format"] for row in rows] == list(FORMATS)
     assert all(row["max_difference"] <= 2e-5 for row in rows)

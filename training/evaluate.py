@@ -101,13 +101,21 @@ def load_evaluation_images(model, data, split=None, data_dir=""):
     split = split or next(name for name in ("test", "validation", "train") if name in found)
     if split not in found:
         raise InputError(f"{data} has no {split!r} images; it has: {', '.join(found)}.")
-    examples = found[split]()
+    readable, reasons = read_all(with_classes_of(model, found[split](), data))
+    return None if list(found) == ["train"] else split, readable, reasons
+
+
+def with_classes_of(model, examples, data):
+    """Examples of `data` whose labels are the model's.
+
+    Raises:
+        InputError: where they have classes the model does not know.
+    """
     if model.class_names:
-        examples = examples.with_classes(model.class_names)
-    elif len(examples.class_names) != model.config.num_classes:
+        return examples.with_classes(model.class_names)
+    if len(examples.class_names) != model.config.num_classes:
         raise InputError(
             f"the model tells {model.config.num_classes} classes apart, {data} has "
             f"{len(examples.class_names)}."
         )
-    readable, reasons = read_all(examples)
-    return None if list(found) == ["train"] else split, readable, reasons
+    return examples
