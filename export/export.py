@@ -106,7 +106,7 @@ def publish(model, source, name, kind, target, images, samples, options):
         found = row.kinds[kind](source, path, images, options)
         row.finish(path, model, options)
         run = row.run(path, samples, model.preprocessing)
-        exact = kind == "float32" and not getattr(model.config, "merge_tokens", 0)
+        exact = kind == "float32" and not model.config.merge_tokens
         judged = judge(run, samples, row.tolerance if exact else None)
         check(judged, f"{name} in {kind}", options)
         files = [file for file in [path, *path.rglob("*")] if file.is_file()]
@@ -117,7 +117,7 @@ def publish(model, source, name, kind, target, images, samples, options):
     return {
         "format": name,
         "quantization": kind,
-        "merge_tokens": getattr(model.config, "merge_tokens", 0),
+        "merge_tokens": model.config.merge_tokens,
         "bytes": size,
         "operations": operations,
         "model": model.description,
@@ -148,8 +148,15 @@ def load_classifier(path):
 
 
 def exportable(model, merge_tokens=0):
-    """A model of the same weights as artefacts compute it: in float32, with tokens merged."""
-    config = dataclasses.replace(model.config)
+    """A model of the same weights as artefacts compute it.
+
+    In float32, with tokens merged in every block, and without what nobody reads of the last.
+    """
+    config = dataclasses.replace(
+        model.config,
+        merge_tokens=merge_tokens or model.config.merge_tokens,
+        trim_last_block=model.config.pooling == "cls",
+    )
     in_float32 = all(layer.compute_dtype == "float32" for layer in model.layers)
     if in_float32 and config == model.config:
         return model

@@ -100,6 +100,11 @@ class ViTConfig:
         swiglu: the MLP multiplies silu(a) by b, both mlp_width wide (DINOv2's g/14).
         head_width: 0 for one linear layer; otherwise the tanh layer of that many units which the
             paper puts before it for pre-training (section 3.1).
+        merge_tokens: patch tokens that each block merges into others alike, at most half of those
+            there are: less work for nearly the same answer, also with weights that were trained
+            without (ToMe, arXiv:2210.09461).
+        trim_last_block: whether the last block computes those tokens alone that the heads read,
+            [CLS] and a distillation token: less work for the same answer. Pooling "cls" alone.
         dropout: fraction, after the positions, the attention projection and both MLP layers.
         attention_dropout: fraction of attention weights dropped.
         patch_dropout: fraction of the patches that no block sees in training (arXiv:2208.07220).
@@ -139,6 +144,8 @@ class ViTConfig:
     gelu: str = "exact"
     swiglu: bool = False
     head_width: int = 0
+    merge_tokens: int = 0
+    trim_last_block: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     patch_dropout: float = 0.0
@@ -149,7 +156,7 @@ class ViTConfig:
         self._set("stem_blocks", tuple(self.stem_blocks))
         for field in _POSITIVE:
             self._set(field, check_integer(field, getattr(self, field), minimum=1))
-        for field in ("num_classes", "head_width", "registers"):
+        for field in ("num_classes", "head_width", "registers", "merge_tokens"):
             self._set(field, check_integer(field, getattr(self, field), minimum=0))
         for blocks in self.stem_blocks:
             check_integer("stem_blocks", blocks, minimum=1)
@@ -200,6 +207,11 @@ class ViTConfig:
             )
 
     def _check_tokens(self):
+        if self.trim_last_block and self.pooling != "cls":
+            raise InputError(
+                f"trim_last_block leaves no patches to pool; it takes pooling='cls'. "
+                f"Got pooling={self.pooling!r}."
+            )
         if self.pooling == "cls" and self.cls_token is False:
             raise InputError("pooling='cls' reads the [CLS] token. Got cls_token=False.")
         if self.distilled and (self.pooling != "cls" or self.norm_after_pooling):
@@ -261,6 +273,7 @@ _SWITCHES = (
     "qk_norm",
     "locality_attention",
     "swiglu",
+    "trim_last_block",
 )
 _CHOICES: dict[str, tuple] = {
     "stem": STEMS,

@@ -5,6 +5,7 @@ from keras import ops
 
 from vit_keras.config import GELUS, check_choice, check_integer
 from vit_keras.errors import InputError
+from vit_keras.merging import merge, tokens_and_sizes
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
 
@@ -51,6 +52,7 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         local: locality self-attention (arXiv:2112.13492, section 3.2): a learned temperature for
             each head, and no token attends to itself.
         norm_epsilon: added to the variance in the LayerNorms of qk_norm.
+        queries: how many tokens, the first ones, attend and are returned; 0 for all.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         qk_norm=False,
         local=False,
         norm_epsilon=1e-6,
+        queries=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -71,6 +74,7 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         self.qk_norm = qk_norm
         self.local = local
         self.norm_epsilon = norm_epsilon
+        self.queries = queries
         self.attention_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, tokens_shape):
@@ -102,19 +106,38 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         self.projection = keras.layers.Dense(width, name="projection", dtype=dtype)
         self.projection.build(tokens_shape)
 
-    def call(self, tokens, training=None):
-        query, key, value = (
-            split_heads(x, self.heads) for x in ops.split(self.qkv(tokens), 3, axis=-1)
-        )  # each (batch, heads, tokens, width / heads)
+    def call(self, tokens, sizes=None, return_keys=False, training=None):
+        """Attends.
+
+        Args:
+            sizes: (batch, tokens, 1), how many patches each token stands for: it is attended to as
+                if it were there so many times (arXiv:2210.09461, section 3.1).
+            return_keys: whether the keys are returned, too: (batch, heads, tokens, width / heads).
+        """
+        query, key, value = (split_heads(x, self.heads) for x in self._query_key_value(tokens))
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         query = query / self.temperature if self.local else query * query.shape[-1] ** -0.5
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
         if self.local:
-            itself = ops.eye(tokens.shape[1], dtype=scores.dtype)
+            itself = ops.eye(*scores.shape[2:], dtype=scores.dtype)
             scores = scores - 1e4 * itself  # within the range of float16
+        if sizes is not None:
+            scores = scores + ops.log(ops.reshape(sizes, (-1, 1, 1, sizes.shape[1])))
         weights = self.attention_dropout(softmax(scores), training=training)
-        return self.projection(join_heads(ops.matmul(weights, value)))
+        tokens = self.projection(join_heads(ops.matmul(weights, value)))
+        return (tokens, key) if return_keys else tokens
+
+    def _query_key_value(self, tokens):
+        """(batch, tokens, width) -> three of that shape, or fewer queries"""
+        if not self.queries:
+            return ops.split(self.qkv(tokens), 3, axis=-1)
+        width, kernel = tokens.shape[-1], self.qkv.kernel
+        query = ops.matmul(tokens[:, : self.queries], kernel[:, :width])
+        key_value = ops.matmul(tokens, kernel[:, width:])
+        if self.qkv_bias:
+            query, key_value = query + self.qkv.bias[:width], key_value + self.qkv.bias[width:]
+        return query, *ops.split(key_value, 2, axis=-1)
 
 
 def softmax(scores, axis=-1):
@@ -182,7 +205,8 @@ class MLP(keras.layers.Layer):
 class TransformerBlock(keras.layers.Layer):
     """Attention and an MLP, each behind a LayerNorm and beside a residual connection.
 
-    (batch, tokens, width) -> (batch, tokens, width). Equations 2 and 3 of arXiv:2010.11929.
+    (batch, tokens, width) -> (batch, tokens, width). Equations 2 and 3 of arXiv:2010.11929. A block
+    that merges takes tokens or [tokens, sizes], sizes (batch, tokens, 1), and returns the latter.
 
     Args:
         heads: attention heads; divides width.
@@ -195,7 +219,10 @@ class TransformerBlock(keras.layers.Layer):
         layer_scale: initial value of a learned factor for each channel of both branches
             (arXiv:2103.17239); 0 for none.
         gelu, swiglu: as in `MLP`.
-        qkv_bias, qk_norm, local: as in `MultiHeadSelfAttention`.
+        qkv_bias, qk_norm, local, queries: as in `MultiHeadSelfAttention`.
+        merge_tokens: patch tokens that are merged into others between attention and MLP (ToMe,
+            arXiv:2210.09461), at most half of those there are; None for a block without sizes.
+        prefix: how many tokens stand before the patches; they are never merged.
     """
 
     def __init__(
@@ -212,6 +239,9 @@ class TransformerBlock(keras.layers.Layer):
         qkv_bias=True,
         qk_norm=False,
         local=False,
+        queries=0,
+        merge_tokens=None,
+        prefix=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -227,6 +257,9 @@ class TransformerBlock(keras.layers.Layer):
         self.qkv_bias = qkv_bias
         self.qk_norm = qk_norm
         self.local = local
+        self.queries = queries
+        self.merge_tokens = merge_tokens
+        self.prefix = prefix
         dtype = self.dtype_policy
         self.norm1 = LayerNorm(norm_epsilon, name="norm1", dtype=dtype)
         self.attention = MultiHeadSelfAttention(
@@ -236,6 +269,7 @@ class TransformerBlock(keras.layers.Layer):
             qk_norm,
             local,
             norm_epsilon,
+            queries,
             name="attention",
             dtype=dtype,
         )
@@ -246,7 +280,8 @@ class TransformerBlock(keras.layers.Layer):
             stochastic_depth, noise_shape=(None, 1, 1), dtype=dtype
         )
 
-    def build(self, tokens_shape):
+    def build(self, inputs_shape):
+        tokens_shape, _ = tokens_and_sizes(inputs_shape)
         for layer in (self.norm1, self.attention, self.norm2, self.mlp):
             layer.build(tokens_shape)
         if self.layer_scale:
@@ -255,14 +290,24 @@ class TransformerBlock(keras.layers.Layer):
             self.scale1 = self.add_weight(name="scale1", shape=shape, initializer=initializer)
             self.scale2 = self.add_weight(name="scale2", shape=shape, initializer=initializer)
 
-    def call(self, tokens, training=None):
-        x = self.attention(self.norm1(tokens), training=training)
+    def call(self, inputs, training=None):
+        tokens, sizes = tokens_and_sizes(inputs)
+        x, keys = self.attention(
+            self.norm1(tokens), sizes=sizes, return_keys=True, training=training
+        )
         x = self.drop_units(x, training=training)
         x = x * self.scale1 if self.layer_scale else x
+        if self.queries:
+            tokens = tokens[:, : self.queries]
         tokens = tokens + self.drop_branch(x, training=training)
+        if self.merge_tokens is not None:
+            sizes = ops.ones_like(tokens[..., :1]) if sizes is None else sizes
+            count = min(self.merge_tokens, (tokens.shape[1] - self.prefix) // 2)
+            tokens, sizes = merge(tokens, sizes, keys, count, self.prefix)
         x = self.mlp(self.norm2(tokens), training=training)
         x = x * self.scale2 if self.layer_scale else x
-        return tokens + self.drop_branch(x, training=training)
+        tokens = tokens + self.drop_branch(x, training=training)
+        return tokens if self.merge_tokens is None else [tokens, sizes]
 
 
 def gelu(x, form):

@@ -122,10 +122,10 @@ def build_mae(variant="vit_b16", *, decoder=None, preprocessing=None, name=None,
     tokens = embed(config, images)
     keep = visible_patches(patches, decoder.mask_ratio)
     visible, mask, restore = KeepVisible(keep, prefix, name="keep_visible")([tokens, noise])
-    latent = norm(config, "norm")(transform(config, visible))
+    latent = norm(config, "norm")(transform(config, visible)[0])
     x = keras.layers.Dense(decoder.width, name="decoder_embed")(latent)
     x = FillIn(config.grid, prefix, name="fill_in")([x, restore])
-    x = transform(decoder.blocks(config), x, prefix="decoder_block")
+    x, _ = transform(decoder.blocks(config), x, prefix="decoder_block")
     x = norm(config, "decoder_norm")(x)
     pixels = config.patch_size**2 * config.channels
     x = keras.layers.Dense(pixels, name="decoder_prediction", dtype="float32")(x)
@@ -156,7 +156,7 @@ def build_mim(variant="vit_b16", *, preprocessing=None, name=None, **overrides):
     rows, columns = config.grid
     images = keras.Input((*config.image_size, config.channels), name="images")
     masked = keras.Input((rows * columns,), name="masked")
-    tokens = norm(config, "norm")(transform(config, embed(config, images, masked)))
+    tokens = norm(config, "norm")(transform(config, embed(config, images, masked))[0])
     x = WithoutPrefix(sum(config.prefix_tokens.values()), name="patch_tokens")(tokens)
     pixels = config.patch_size**2 * config.channels
     x = keras.layers.Dense(pixels, name="reconstruction", dtype="float32")(x)
@@ -189,6 +189,12 @@ def _to_be_masked(variant, preprocessing, overrides):
         raise InputError(
             f'masked pre-training needs stem="patches": other stems show a patch to its '
             f"neighbours. Got stem={config.stem!r}."
+        )
+    if config.merge_tokens or config.trim_last_block:
+        raise InputError(
+            f"masked pre-training needs every token in its place. "
+            f"Got merge_tokens={config.merge_tokens}, trim_last_block={config.trim_last_block}; "
+            f"set them for the encoder afterwards."
         )
     if config.grid == (1, 1):
         raise InputError(f"an image of one patch has nothing to hide. Got {config.image_size}.")

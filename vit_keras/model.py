@@ -10,6 +10,7 @@ from vit_keras.config import ViTConfig
 from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
 from vit_keras.errors import InputError, first_line
 from vit_keras.layers import LayerNorm, TransformerBlock
+from vit_keras.merging import tokens_and_sizes
 from vit_keras.pooling import AttentionPool, Pool, SequencePool
 from vit_keras.preprocessing import Preprocessing
 from vit_keras.stems import ConvolutionStem, ResNetStem
@@ -139,9 +140,10 @@ def _output(config, images):
     if config.patch_dropout:
         prefix = sum(config.prefix_tokens.values())
         tokens = PatchDropout(config.patch_dropout, prefix, name="patch_dropout")(tokens)
-    tokens = transform(config, tokens)
+    tokens, sizes = transform(config, tokens)
     if not config.norm_after_pooling:
         tokens = norm(config, "norm")(tokens)
+    tokens = tokens if sizes is None else [tokens, sizes]
     outputs = [
         _head(config, _pool(config, name)(tokens), name.removeprefix("pool"))
         for name in (("pool", "pool_dist") if config.distilled else ("pool",))
@@ -188,9 +190,15 @@ def embed(config, images, masked=None):
 
 
 def transform(config, tokens, prefix="block"):
-    """Tokens -> tokens behind the last block, not normed"""
+    """Tokens -> tokens behind the last block, not normed, and how many patches each stands for.
+
+    The latter is None where none were merged, or only tokens before the patches are left.
+    """
+    prefix_tokens = sum(config.prefix_tokens.values())
+    inputs = tokens
     for index in range(config.depth):
-        tokens = TransformerBlock(
+        trimmed = config.trim_last_block and index == config.depth - 1
+        inputs = TransformerBlock(
             config.heads,
             config.mlp_width,
             dropout=config.dropout,
@@ -203,9 +211,12 @@ def transform(config, tokens, prefix="block"):
             qkv_bias=config.qkv_bias,
             qk_norm=config.qk_norm,
             local=config.locality_attention,
+            queries=1 + config.distilled if trimmed else 0,
+            merge_tokens=config.merge_tokens if config.merge_tokens and not trimmed else None,
+            prefix=prefix_tokens,
             name=f"{prefix}_{index}",
-        )(tokens)
-    return tokens
+        )(inputs)
+    return tokens_and_sizes(inputs)
 
 
 def norm(config, name):

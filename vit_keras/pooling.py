@@ -5,6 +5,7 @@ from keras import ops
 
 from vit_keras.config import check_choice
 from vit_keras.layers import MLP, LayerNorm, join_heads, softmax, split_heads
+from vit_keras.merging import tokens_and_sizes
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
 
@@ -15,7 +16,8 @@ KINDS = ("cls", "dist", "mean")
 class Pool(keras.layers.Layer):
     """Picks one token of an image, or averages its patches.
 
-    (batch, tokens, width) -> (batch, width)
+    (batch, tokens, width) -> (batch, width). The layers of this file also take [tokens, sizes],
+    sizes (batch, tokens, 1): a token counts for as many patches as it stands for.
 
     Args:
         kind: "cls", the first token; "dist", the second; "mean", the average of the patch tokens.
@@ -28,10 +30,15 @@ class Pool(keras.layers.Layer):
         self.kind = kind
         self.prefix = prefix
 
-    def call(self, tokens):
-        if self.kind == "mean":
-            return ops.mean(tokens[:, self.prefix :], axis=1)
-        return tokens[:, KINDS.index(self.kind)]
+    def call(self, inputs):
+        tokens, sizes = tokens_and_sizes(inputs)
+        if self.kind != "mean":
+            return tokens[:, KINDS.index(self.kind)]
+        tokens = tokens[:, self.prefix :]
+        if sizes is None:
+            return ops.mean(tokens, axis=1)
+        sizes = sizes[:, self.prefix :]
+        return ops.sum(tokens * sizes, axis=1) / ops.sum(sizes, axis=1)
 
 
 @_register
@@ -57,7 +64,8 @@ class AttentionPool(keras.layers.Layer):
         self.norm_epsilon = norm_epsilon
         self.gelu = gelu
 
-    def build(self, tokens_shape):
+    def build(self, inputs_shape):
+        tokens_shape, _ = tokens_and_sizes(inputs_shape)
         width, dtype = tokens_shape[-1], self.dtype_policy
         pooled_shape = (None, 1, width)
         self.probe = self.add_weight(
@@ -72,14 +80,19 @@ class AttentionPool(keras.layers.Layer):
         for layer in (self.query, self.projection, self.norm, self.mlp):
             layer.build(pooled_shape)
 
-    def call(self, tokens):
+    def call(self, inputs):
+        tokens, sizes = tokens_and_sizes(inputs)
         query = split_heads(self.query(self.probe), self.heads)  # (1, heads, 1, width / heads)
         query = query * query.shape[-1] ** -0.5
         key, value = (
             split_heads(x, self.heads)
             for x in ops.split(self.key_value(tokens[:, self.prefix :]), 2, axis=-1)
         )
-        weights = softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        if sizes is not None:
+            patches = sizes.shape[1] - self.prefix
+            scores = scores + ops.log(ops.reshape(sizes[:, self.prefix :], (-1, 1, 1, patches)))
+        weights = softmax(scores)
         x = self.projection(join_heads(ops.matmul(weights, value)))
         x = x + self.mlp(self.norm(x))
         return x[:, 0]
@@ -92,10 +105,15 @@ class SequencePool(keras.layers.Layer):
     (batch, tokens, width) -> (batch, width). CCT, arXiv:2104.05704, section 3.2.
     """
 
-    def build(self, tokens_shape):
+    def build(self, inputs_shape):
+        tokens_shape, _ = tokens_and_sizes(inputs_shape)
         self.importance = keras.layers.Dense(1, name="importance", dtype=self.dtype_policy)
         self.importance.build(tokens_shape)
 
-    def call(self, tokens):
-        weights = softmax(self.importance(tokens), axis=1)  # (batch, tokens, 1)
+    def call(self, inputs):
+        tokens, sizes = tokens_and_sizes(inputs)
+        scores = self.importance(tokens)  # (batch, tokens, 1)
+        if sizes is not None:
+            scores = scores + ops.log(sizes)
+        weights = softmax(scores, axis=1)
         return ops.sum(weights * tokens, axis=1)
