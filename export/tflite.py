@@ -6,49 +6,45 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from export.metadata import metadata_files
+from export.metadata import attach_metadata
 from vit_keras.errors import InputError
 
 LATENCY_RUNS = 20
 
 
-def write_tflite(model, path):
+def write_tflite(model, path, input_type="uint8"):
     """Writes a float32 .tflite of batch 1 with static shapes and built-in operations alone.
 
-    Input `images`: uint8 (1, height, width, channels) of the model's size; output
-    `probabilities`: float32 (1, classes). Normalisation is inside, resizing is not: phones have
-    faster ways. A zip archive at the end of the file, where TFLite's metadata keeps associated
-    files, holds `labels.txt`, a class a line, and `preprocessing.json`, the rule by which the
-    model's images were resized: `unzip -p model.tflite labels.txt`.
+    Input `images`: (1, height, width, channels) of the model's size; output `probabilities`:
+    float32 (1, classes). Resizing is not inside: phones have faster ways. `attach_metadata` says
+    what else the file carries.
 
     Args:
         model: ViT.
         path: the file to write.
+        input_type: of `images`: "uint8", normalised inside, or "float32", normalised by the caller.
 
     Raises:
         InputError: when an operation has no built-in TFLite counterpart; it is named.
     """
-    preprocessing = model.preprocessing
+    normalise = {"uint8": model.preprocessing.normalise, "float32": tf.identity}[input_type]
 
     def classify(images):
-        return {"probabilities": tf.nn.softmax(model(preprocessing.normalise(images)))}
+        return {"probabilities": tf.nn.softmax(model(normalise(images)))}
 
-    spec = tf.TensorSpec((1, *model.input_shape[1:]), tf.uint8, "images")
+    spec = tf.TensorSpec((1, *model.input_shape[1:]), input_type, "images")
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint("serving_default", classify, input_signature=[spec])
         archive.write_out(folder, verbose=False)
         convert_in_subprocess(folder, path)
-    with zipfile.ZipFile(path, "a") as attached:
-        for name, text in metadata_files(model).items():
-            attached.writestr(name, text)
+    attach_metadata(path, model)
 
 
 def convert_in_subprocess(saved_model, path):
