@@ -5,6 +5,8 @@ import dataclasses
 import pathlib
 import tempfile
 
+import keras
+
 from export.card import format_card
 from export.formats import FORMATS
 from export.images import EVALUATION, load_images
@@ -12,9 +14,10 @@ from export.metadata import metadata_files
 from export.options import Options
 from export.report import add_to_report, format_table
 from export.verify import RefusedError, ask_keras, check, judge
+from vit_keras.config import check_choice
 from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
-from vit_keras.model import build_vit, load_model
+from vit_keras.model import build_vit, get_config, load_model
 
 
 def export(
@@ -50,7 +53,7 @@ def export(
             published, for artefacts that were refused.
     """
     options = options or Options()
-    model = exportable(load_classifier(model_path))
+    model = exportable(classifier(load_model(model_path), model_path))
     images = load_images(model, model_path, data, data_dir, count)
     samples = ask_keras(model, images["evaluation"])
     out = pathlib.Path(out)
@@ -81,6 +84,30 @@ def export(
     if refused:
         raise InputError("; ".join(refused))
     return rows
+
+
+def write(
+    model,
+    name,
+    target,
+    quantization="float32",
+    merge_tokens=0,
+    data="",
+    data_dir="",
+    count=EVALUATION,
+    **options,
+):
+    """Writes one artefact; see `export.to_tflite`."""
+    check_choice("quantization", quantization, tuple(FORMATS[name].kinds))
+    wanted = Options(**options)
+    path = None if isinstance(model, keras.Model) else model
+    model = exportable(classifier(model if path is None else load_model(path), path))
+    images = load_images(model, path, data, data_dir, count)
+    samples = ask_keras(model, images["evaluation"])
+    twin = exportable(model, merge_tokens)
+    with prepared(twin, name, wanted) as source:
+        given = pathlib.Path(target), images, samples, wanted
+        return publish(twin, source, name, quantization, *given)
 
 
 def publish(model, source, name, kind, target, images, samples, options):
@@ -135,15 +162,15 @@ def prepared(model, name, options):
         yield source
 
 
-def load_classifier(path):
-    """The ViT of a .keras file that tells classes apart.
+def classifier(model, path=None):
+    """The ViT itself, if it tells classes apart.
 
     Raises:
-        InputError: where it does not.
+        InputError: where it does not, or is no ViT of this project.
     """
-    model = load_model(path)
-    if not model.config.num_classes:
-        raise InputError(f"{path} has no classes; build it with num_classes to export it.")
+    if not get_config(model).num_classes:
+        named = path or model.name
+        raise InputError(f"{named} has no classes; build it with num_classes to export it.")
     return model
 
 

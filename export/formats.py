@@ -79,7 +79,9 @@ FORMATS = {
             model, path, options.input_type, options.batch
         ),
         kinds=KINDS,
-        finish=attach_metadata,
+        finish=lambda path, model, options: attach_metadata(
+            path, model, options.author, options.license, options.version
+        ),
         run=run_tflite,
         operations=count_operations,
         tolerance=2e-5,

@@ -1,19 +1,162 @@
-"""Model -> the text files that travel with its artefacts."""
+"""Model -> the text files that travel with its artefacts, and TFLite's own metadata."""
 
 import dataclasses
 import json
+import pathlib
 import zipfile
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from export.metadata_schema import (
+    GRAYSCALE,
+    IMAGE_PROPERTIES,
+    MIN_PARSER_VERSION,
+    NAME_IN_MODEL,
+    NORMALIZATION_OPTIONS,
+    RGB,
+    TENSOR_AXIS_LABELS,
+    Table,
+    metadata_bytes,
+)
+
+
+def class_labels(model):
+    """The names of the model's classes, in order; their numbers where they have no names."""
+    return model.class_names or tuple(map(str, range(model.output_shape[-1])))
 
 
 def metadata_files(model):
     """{"labels.txt": a class a line, "preprocessing.json": how its images were prepared}"""
     return {
-        "labels.txt": "".join(f"{name}\n" for name in model.class_names),
+        "labels.txt": "".join(f"{label}\n" for label in class_labels(model)),
         "preprocessing.json": json.dumps(dataclasses.asdict(model.preprocessing)),
     }
 
 
-def attach_metadata(path, model, options):
-    with zipfile.ZipFile(path, "a") as attached:
+def attach_metadata(path, model, author="", license="", version="1"):
+    """Puts into a .tflite file what the task libraries of Android and MediaPipe read from it.
+
+    That is TFLite's model metadata, a flatbuffer in the buffer TFLITE_METADATA, and the files
+    of `metadata_files`, in a zip archive at the end: `unzip -p model.tflite labels.txt`. An
+    input of float32 gets the mean and std of its pixels (0..255), by which the libraries
+    normalise; uint8 needs none. The same arguments give the same bytes.
+
+    Args:
+        path: a .tflite file without metadata; it is replaced.
+        model: the ViT that it was made from.
+        author, license: in words; of the model's weights.
+        version: of the model, in words.
+    """
+    path = pathlib.Path(path)
+    content = path.read_bytes()
+    metadata = metadata_bytes(
+        Table(
+            "ModelMetadata",
+            name=model.name,
+            description="; ".join(filter(None, (model.description, _architecture(model.config)))),
+            version=version,
+            author=author,
+            license=license,
+            subgraph_metadata=[_tensors(model, _takes_floats(content))],
+            min_parser_version=MIN_PARSER_VERSION,
+        )
+    )
+    path.write_bytes(add_buffer(content, NAME_IN_MODEL, metadata))
+    with zipfile.ZipFile(path, "a") as attached:  # uncompressed: they are read in place
         for name, text in metadata_files(model).items():
-            attached.writestr(name, text)
+            entry = zipfile.ZipInfo(name)  # dated 1980, always
+            entry.external_attr = 0o644 << 16  # a file's permissions, for unzip
+            attached.writestr(entry, text)
+
+
+def add_buffer(content, name, data):
+    """A .tflite file's bytes with one more buffer, under a name in its list of metadata."""
+    model = schema.ModelT.InitFromPackedBuf(content)
+    entry = schema.MetadataT(name, buffer=len(model.buffers))
+    model.buffers.append(schema.BufferT(np.frombuffer(data, "uint8")))
+    model.metadata = [*(model.metadata or []), entry]
+    builder = AligningBuilder(len(content) + len(data) + 65536)  # grows by itself, but slowly
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+class AligningBuilder(flatbuffers.Builder):
+    """Puts arrays at multiples of 16 bytes, as TFLite's schema.fbs asks for weights (force_align).
+
+    Neither the generated classes nor TensorFlow's converter, which uses them, do so.
+    """
+
+    def CreateNumpyVector(self, x):  # noqa: N802
+        self.Prep(16, x.nbytes)
+        return super().CreateNumpyVector(x)
+
+
+def _takes_floats(model):
+    """Whether the first input of a .tflite file is float32"""
+    graph = schema.Model.GetRootAs(model).Subgraphs(0)
+    return graph.Tensors(graph.Inputs(0)).Type() == schema.TensorType.FLOAT32
+
+
+def _architecture(config):
+    height, width = config.image_size
+    return (
+        f"Vision Transformer for {height}x{width} pixels: patches of {config.patch_size}, "
+        f"width {config.width}, {config.depth} blocks, {config.heads} heads, "
+        f"{config.num_classes} classes"
+    )
+
+
+def _tensors(model, floats):
+    return Table(
+        "SubGraphMetadata",
+        input_tensor_metadata=[_images(model.preprocessing, floats)],
+        output_tensor_metadata=[
+            Table(
+                "TensorMetadata",
+                name="probabilities",
+                description="of each class; they sum to 1",
+                stats=Table("Stats", max=[1.0], min=[0.0]),
+                associated_files=[
+                    Table(
+                        "AssociatedFile",
+                        name="labels.txt",
+                        description="the classes, one a line, in the order of the probabilities",
+                        type=TENSOR_AXIS_LABELS,
+                    )
+                ],
+            )
+        ],
+    )
+
+
+def _images(preprocessing, floats):
+    """Preprocessing -> the input's TensorMetadata, with a normalisation if it takes floats"""
+    height, width = preprocessing.image_size
+    fields = {}
+    low, high = [0.0], [255.0]
+    if floats:
+        mean, std = (np.multiply(255, value) for value in (preprocessing.mean, preprocessing.std))
+        low, high = (0 - mean) / std, (255 - mean) / std
+        options = Table("NormalizationOptions", mean=mean, std=std)
+        fields["process_units"] = [
+            Table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
+        ]
+    return Table(
+        "TensorMetadata",
+        name="images",
+        description=f"one image of {height}x{width} pixels, cropped and resized by the rule in "
+        "preprocessing.json",
+        content=Table(
+            "Content",
+            content_properties_type=IMAGE_PROPERTIES,
+            content_properties=Table(
+                "ImageProperties",
+                color_space=RGB if preprocessing.channels == 3 else GRAYSCALE,
+                default_size=Table("ImageSize", width=width, height=height),
+            ),
+        ),
+        stats=Table("Stats", max=high, min=low),
+        **fields,
+    )

@@ -5,7 +5,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from export.metadata import metadata_files
+from export.metadata import class_labels, metadata_files
 from vit_keras.decoding import decode_image
 
 TOP_K = 5
@@ -31,7 +31,7 @@ def write_saved_model(model, folder):
         folder: path that does not exist.
     """
     height, width, channels = model.input_shape[1:]
-    labels = tf.constant(model.class_names or [str(i) for i in range(model.output_shape[-1])])
+    labels = tf.constant(class_labels(model))
 
     def answer(images):
         probabilities = tf.nn.softmax(model(images))

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import zipfile
 
+import flatbuffers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 from tiny import photograph, randomise, tiny_model
 
@@ -20,6 +22,7 @@ from export.__main__ import main
 from export.export import export
 from export.formats import FORMATS, next_version
 from export.images import load_images
+from export.metadata import add_buffer, attach_metadata, metadata_files
 from export.tflite import convert, convert_in_subprocess
 from export.verify import ask_keras, compare
 from vit_keras import InputError, Preprocessing, load_model
@@ -195,6 +198,51 @@ def test_tflite_is_static_of_low_rank_and_carries_its_labels(exported):
         assert attached.read("labels.txt").decode().split("\n")[:-1] == list(CLASSES)
         rule = json.loads(attached.read("preprocessing.json"))
     assert Preprocessing(**rule) == load_model(exported / "model.keras").preprocessing
+
+
+def test_a_buffer_is_added_and_nothing_else_changes(exported):
+    content = (exported / "out" / "model.tflite").read_bytes()
+
+    added = add_buffer(content, "more", b"12345")
+
+    assert schema.Model.ModelBufferHasIdentifier(added, 0)
+    assert not (buffer_places(added) % 16).any()
+    old, new = schema.ModelT.InitFromPackedBuf(content), schema.ModelT.InitFromPackedBuf(added)
+    assert new.buffers.pop().data.tobytes() == b"12345"
+    assert new.metadata.pop().name == b"more"
+    assert packed(new) == packed(old)
+
+
+def buffer_places(content):
+    """Where in a .tflite file the data of each buffer begins"""
+    model = schema.Model.GetRootAs(content)
+    filled = [model.Buffers(i) for i in range(model.BuffersLength())]
+    tables = [buffer._tab for buffer in filled if buffer.DataLength()]
+    return np.array([table.Vector(table.Offset(4)) for table in tables])
+
+
+def packed(model):
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_metadata_is_the_same_each_time(exported, tmp_path):
+    model = load_model(exported / "model.keras")
+    bare = schema.ModelT.InitFromPackedBuf((exported / "out" / "model.tflite").read_bytes())
+    bare.metadata.pop()
+    for name in ("a.tflite", "b.tflite"):
+        (tmp_path / name).write_bytes(packed(bare))
+        attach_metadata(tmp_path / name, model, author="A. Nobody", license="MIT", version="2")
+    content = (tmp_path / "a.tflite").read_bytes()
+
+    assert content == (tmp_path / "b.tflite").read_bytes()
+    for text in (b"A. Nobody", b"MIT", b"random weights; Vision Transformer for 16x24 pixels"):
+        assert text in content
+
+
+def test_classes_without_names_are_numbered():
+    assert metadata_files(tiny_model(num_classes=3))["labels.txt"] == "0\n1\n2\n"
 
 
 @pytest.mark.slow

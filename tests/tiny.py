@@ -4,6 +4,8 @@ import numpy as np
 from PIL import Image
 
 import vit_keras
+from export.metadata import attach_metadata
+from export.tflite import convert
 
 TINY = {"patch_size": 4, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
 
@@ -32,3 +34,9 @@ def photograph(seed, colour, size=(40, 30)):
     random = np.random.default_rng(seed)
     noise = random.integers(0, 80, (size[1], size[0], 3))
     return Image.fromarray((noise + np.array(colour) * 0.6).clip(0, 255).astype("uint8"))
+
+
+def write_tflite(model, path, input_type="uint8"):
+    """A float32 .tflite as an export has it, not verified"""
+    convert(model, path, input_type)
+    attach_metadata(path, model)

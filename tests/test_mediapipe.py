@@ -1,0 +1,170 @@
+"""MediaPipe reads the metadata of .tflite files, and answers with Keras's labels and scores."""
+
+import fcntl
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_model, write_tflite
+
+from vit_keras import Preprocessing
+from vit_keras.decoding import decode_image
+
+VERSION = "1.2.3"
+CLASSES = ("ant", "bee", "cat", "dog", "èlk", "fox", "gnu")
+EACH_CHANNEL = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
+ALIKE = {"mean": (0.45, 0.45, 0.45), "std": (0.25, 0.25, 0.25)}
+# Options of write_tflite, normalisation of the model, and the largest difference of a score from
+# Keras's: that of float32 arithmetic in another order (see export/formats.py).
+KINDS = {
+    "uint8": ({"input_type": "uint8"}, EACH_CHANNEL, 2e-5),
+    "float32": ({"input_type": "float32"}, ALIKE, 2e-5),
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def ask(request):
+    """(model.tflite, [(image file, part or None), ...]) -> MediaPipe's metadata and answers
+
+    MediaPipe has an environment of its own, in pytest's cache: its writer of metadata does not
+    import, and its OpenCV and matplotlib are nobody else's.
+    """
+    folder = request.config.cache.mkdir(f"mediapipe-{VERSION}")
+    python = folder / "venv" / "bin" / "python"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first of pytest's processes makes it for all
+        if not (folder / "complete").exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
+            install = [python, "-m", "pip", "install", "--quiet", f"mediapipe=={VERSION}"]
+            subprocess.run(install, check=True)
+            (folder / "complete").touch()
+    script = pathlib.Path(__file__).with_name("mediapipe_classify.py")
+
+    def ask(model, tasks):
+        question = json.dumps([str(model), [(str(file), part) for file, part in tasks]])
+        asked = subprocess.run(
+            [python, "-P", script], input=question, capture_output=True, text=True, check=False
+        )
+        # On Debian it needs the packages libegl1, libgles2 and libgl1.
+        assert asked.returncode == 0, asked.stderr
+        return json.loads(asked.stdout)
+
+    return ask
+
+
+def model_with(**preprocessing):
+    model = tiny_model(
+        num_classes=7, class_names=CLASSES, preprocessing=Preprocessing((16, 24), **preprocessing)
+    )
+    model.description = "random weights"
+    return model
+
+
+def probabilities(model, images):
+    """Keras's {label: score} for each uint8 image of any size"""
+    rows = (keras.ops.softmax(model(model.preprocessing(image[np.newaxis]))) for image in images)
+    return [dict(zip(CLASSES, np.asarray(row)[0].tolist(), strict=True)) for row in rows]
+
+
+def assert_alike(answers, expected, tolerance):
+    for answer, wanted in zip(answers, expected, strict=True):
+        assert answer == pytest.approx(wanted, abs=tolerance)
+        assert next(iter(answer)) == max(wanted, key=wanted.get)  # the best comes first
+
+
+def pictures(folder, suffix, size, **options):
+    """Four image files, smooth: 20 colours, and what lies between them"""
+    for index in range(4):
+        colours = np.random.default_rng(index).integers(0, 256, (4, 5, 3)).astype("uint8")
+        path = folder / f"{index}.{suffix}"
+        Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC).save(path, **options)
+        yield path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_and_scores_are_those_of_keras(kind, ask, tmp_path):
+    options, normalisation, tolerance = KINDS[kind]
+    model = model_with(**normalisation)
+    write_tflite(model, tmp_path / "model.tflite", **options)
+    # PNG of the model's size: there is nothing in which decoders and resizers may differ.
+    files = list(pictures(tmp_path, "png", (24, 16)))
+
+    answers = ask(tmp_path / "model.tflite", [(file, None) for file in files])["answers"]
+
+    expected = probabilities(model, [np.asarray(Image.open(file)) for file in files])
+    assert_alike(answers, expected, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "side", "tolerance"),
+    [
+        ("png", 30, 2e-5),  # the same pixels are cut out
+        # Half the size: MediaPipe takes single pixels where Keras takes means; 0.023 was measured.
+        ("jpg", 60, 0.05),
+    ],
+)
+def test_a_part_of_the_image_stands_for_the_models_crop(suffix, side, tolerance, ask, tmp_path):
+    model = model_with(crop=0.8, **EACH_CHANNEL)
+    write_tflite(model, tmp_path / "model.tflite")
+    files = list(pictures(tmp_path, suffix, (side, side)))
+    # 24x16 is the middle 80 % of 30x20, which is 2/3 of the height of a square image.
+    part = {"left": 0.1, "right": 0.9, "top": 0.5 - 0.8 / 3, "bottom": 0.5 + 0.8 / 3}
+
+    answers = ask(tmp_path / "model.tflite", [(file, part) for file in files])["answers"]
+
+    expected = probabilities(model, [decode_image(file.read_bytes()).numpy() for file in files])
+    assert_alike(answers, expected, tolerance)
+
+
+def test_metadata_reads_by_mediapipes_schema(ask, tmp_path):
+    model = model_with(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    write_tflite(model, tmp_path / "model.tflite", input_type="float32")
+
+    metadata = ask(tmp_path / "model.tflite", [])["metadata"]
+
+    (tensors,) = metadata.pop("subgraphMetadata")
+    assert metadata == {
+        "name": "vit_b16",
+        "description": "random weights; Vision Transformer for 16x24 pixels: patches of 4, "
+        "width 48, 2 blocks, 3 heads, 7 classes",
+        "version": "1",
+        "author": "",
+        "license": "",
+        "minParserVersion": "1.0.0",
+    }
+    (taken,), (given,) = tensors["inputTensorMetadata"], tensors["outputTensorMetadata"]
+    assert taken["name"] == "images"
+    assert taken["content"] == {
+        "contentPropertiesType": 2,  # ImageProperties
+        "contentProperties": {"colorSpace": 1, "defaultSize": {"width": 24, "height": 16}},
+    }
+    (unit,) = taken["processUnits"]
+    assert unit == {"optionsType": 1, "options": {"mean": [127.5] * 3, "std": [63.75] * 3}}
+    assert taken["stats"] == {"min": [-2.0] * 3, "max": [2.0] * 3}
+    assert given["name"] == "probabilities"
+    (labels,) = given["associatedFiles"]
+    assert (labels["name"], labels["type"]) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
+
+
+@pytest.mark.parametrize(
+    ("overrides", "preprocessing", "input_type", "reason"),
+    [
+        ({"channels": 1}, {"mean": (0.5,), "std": (0.5,)}, "uint8", "Only RGB color space"),
+        ({}, EACH_CHANNEL, "float32", "Per-channel image normalization is not available"),
+    ],
+)
+def test_what_mediapipe_refuses(overrides, preprocessing, input_type, reason, ask, tmp_path):
+    model = tiny_model(preprocessing=Preprocessing((16, 24), **preprocessing), **overrides)
+    write_tflite(model, tmp_path / "model.tflite", input_type=input_type)
+
+    refused = ask(tmp_path / "model.tflite", [])
+
+    assert reason in refused["answers"]
+    assert refused["metadata"]["subgraphMetadata"]
