@@ -20,7 +20,7 @@ from tiny import photograph, randomise, tiny_model
 from export.__main__ import main
 from export.export import export
 from export.formats import FORMATS, Format, next_version
-from export.metadata import add_buffer, attach_metadata, metadata_files
+from export.metadata import add_buffer, attach_metadata, class_labels
 from export.tflite import convert_in_subprocess, write_tflite
 from export.verify import compare, load_samples
 from vit_keras import InputError, Preprocessing, load_model
@@ -235,7 +235,7 @@ def test_metadata_is_the_same_each_time(exported, tmp_path):
 
 
 def test_classes_without_names_are_numbered():
-    assert metadata_files(tiny_model(num_classes=3))["labels.txt"] == "0\n1\n2\n"
+    assert class_labels(tiny_model(num_classes=3)) == ("0", "1", "2")
 
 
 @pytest.mark.slow
