@@ -10,7 +10,7 @@ import keras
 from export.card import format_card
 from export.formats import FORMATS
 from export.images import EVALUATION, load_images
-from export.metadata import metadata_files
+from export.metadata import class_labels, metadata_files
 from export.options import Options
 from export.report import add_to_report, format_table
 from export.verify import RefusedError, ask_keras, check, judge
@@ -78,7 +78,7 @@ def export(
                     row = {**row, "path": str(target.relative_to(out))}
                     rows.append(row)
                     add_to_report(out, row)
-    _write(out / "labels.txt", metadata_files(model)["labels.txt"])
+    _write(out / "labels.txt", metadata_files(model, class_labels(model))["labels.txt"])
     _write(out / "model_card.md", format_card(model, pathlib.Path(model_path).parent, options))
     print(format_table(rows))
     if refused:

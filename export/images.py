@@ -74,7 +74,7 @@ def load_images(model, path=None, data="", data_dir="", count=EVALUATION):
     splits, labelled, source = _find(model, path, data, data_dir)
     counts = {"evaluation": count, "search": SEARCH, "calibration": CALIBRATION}
     chosen = _pools(splits)
-    parts = {}
+    parts: dict[str, tuple[str, np.ndarray]] = {}
     for split in splits:
         names = [part for part, pool in chosen.items() if pool == split]
         ordered = _by_class(splits[split].labels)
@@ -166,7 +166,9 @@ def _read(model, examples, labelled, source):
         sized = tf.clip_by_value(tf.round(preprocessing.to_size(image)), 0, 255)
         return index, shrink(image, short_side), tf.cast(sized, tf.uint8)
 
-    indices, files, pixels = [], [], []
+    indices: list[int] = []
+    files: list[bytes] = []
+    pixels: list[np.ndarray] = []
     dataset = tf.data.Dataset.range(len(examples)).map(read, tf.data.AUTOTUNE).ignore_errors()
     for index, image, sized in dataset:
         indices.append(int(index))

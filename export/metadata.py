@@ -27,10 +27,10 @@ def class_labels(model):
     return model.class_names or tuple(map(str, range(model.output_shape[-1])))
 
 
-def metadata_files(model):
-    """{"labels.txt": a class a line, "preprocessing.json": how its images were prepared}"""
+def metadata_files(model, labels):
+    """{"labels.txt": a label a line, "preprocessing.json": how the model's images were prepared}"""
     return {
-        "labels.txt": "".join(f"{label}\n" for label in class_labels(model)),
+        "labels.txt": "".join(f"{label}\n" for label in labels),
         "preprocessing.json": json.dumps(dataclasses.asdict(model.preprocessing)),
     }
 
@@ -41,7 +41,8 @@ def attach_metadata(path, model, author="", license="", version="1"):
     That is TFLite's model metadata, a flatbuffer in the buffer TFLITE_METADATA, and the files
     of `metadata_files`, in a zip archive at the end: `unzip -p model.tflite labels.txt`. An
     input of float32 gets the mean and std of its pixels (0..255), by which the libraries
-    normalise; uint8 needs none. The same arguments give the same bytes.
+    normalise; uint8 needs none. MediaPipe refuses grey models, and a mean or std that differs
+    between the channels of a float32 input. The same arguments give the same bytes.
 
     Args:
         path: a .tflite file without metadata; it is replaced.
@@ -65,7 +66,7 @@ def attach_metadata(path, model, author="", license="", version="1"):
     )
     path.write_bytes(add_buffer(content, NAME_IN_MODEL, metadata))
     with zipfile.ZipFile(path, "a") as attached:  # uncompressed: they are read in place
-        for name, text in metadata_files(model).items():
+        for name, text in metadata_files(model, class_labels(model)).items():
             entry = zipfile.ZipInfo(name)  # dated 1980, always
             entry.external_attr = 0o644 << 16  # a file's permissions, for unzip
             attached.writestr(entry, text)

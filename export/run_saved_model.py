@@ -50,8 +50,9 @@ def _answers(signatures, files, pixels, mean, std):
 
 def _peak():
     """The most memory this process has had so far, MB; Linux tells"""
-    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+    status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak) * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def run_saved_model(path, samples, preprocessing) -> Run:
 
 
 def _run(script, path, samples, preprocessing):
-    command = [sys.executable, "-P", pathlib.Path(__file__).with_name(script)]
+    command = [sys.executable, "-P", str(pathlib.Path(__file__).with_name(script))]
     milliseconds, memories = {}, []
     for threads in THREADS:
         # All images with all threads; a process that has seen one tells the memory that takes.

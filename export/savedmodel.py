@@ -63,7 +63,7 @@ def write_saved_model(model, folder):
     archive.write_out(folder, verbose=False)
     extra = pathlib.Path(folder) / "assets.extra"
     extra.mkdir()
-    for name, text in metadata_files(model).items():
+    for name, text in metadata_files(model, model.class_names).items():
         (extra / name).write_text(text, encoding="utf-8")
 
 

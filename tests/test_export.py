@@ -22,7 +22,7 @@ from export.__main__ import main
 from export.export import export
 from export.formats import FORMATS, next_version
 from export.images import load_images
-from export.metadata import add_buffer, attach_metadata, metadata_files
+from export.metadata import add_buffer, attach_metadata, class_labels
 from export.tflite import convert, convert_in_subprocess
 from export.verify import ask_keras, compare
 from vit_keras import InputError, Preprocessing, load_model
@@ -242,7 +242,7 @@ def test_metadata_is_the_same_each_time(exported, tmp_path):
 
 
 def test_classes_without_names_are_numbered():
-    assert metadata_files(tiny_model(num_classes=3))["labels.txt"] == "0\n1\n2\n"
+    assert class_labels(tiny_model(num_classes=3)) == ("0", "1", "2")
 
 
 @pytest.mark.slow
