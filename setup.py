@@ -28,6 +28,16 @@ TEST = [
     "ruff>=0.8",
     "scipy>=1.13",
 ]
+TORCH = ["timm==1.0.31", "torch==2.13.0", "torchvision==0.28.0"]
+BENCH = [
+    *TORCH,
+    "keras-hub>=0.25",
+    "litert-torch>=0.10",
+    "onnx>=1.17",
+    "onnxruntime>=1.20",
+    "openvino>=2026.4",
+    "tf2onnx>=1.17",
+]
 VERSION = re.search(
     r'__version__ = "(.+)"', pathlib.Path("vit_keras/__init__.py").read_text(encoding="utf-8")
 )[1]
@@ -52,8 +62,8 @@ setup(
         "hub": HUB,  # hf:// addresses
         "test": APP + TEST,
         # What written weights are read with, in the slow tests; torch also reads .pth files.
-        "peers": ["timm==1.0.31", "torch==2.13.0", "torchvision==0.28.0", "transformers==5.23.0"],
-        "bench": [*APP, "keras-hub>=0.25", "onnx>=1.17", "onnxruntime>=1.20"],
+        "peers": [*TORCH, "transformers==5.23.0"],
+        "bench": APP + BENCH,
     },
     classifiers=[
         "Development Status :: 4 - Beta",

@@ -10,7 +10,6 @@ runs in a process of its own, since TensorFlow and torch do not go together.
 """
 
 import argparse
-import contextlib
 import functools
 import io
 import json
@@ -136,15 +135,9 @@ def timm_tasks():
     """timm's transforms on Pillow images, one after another, and its Mixup on batches"""
     import torch
 
-    torch.set_num_threads(1)
-    # Where torchvision was built for another torch its operators are missing; timm's transforms
-    # need none of them, but it is not imported without.
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):
-            library.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
-    import timm.data
+    from benchmarks.timm_vit import timm
 
+    torch.set_num_threads(1)
     content = jpeg()
     options = {
         "input_size": (3, *SIZE),

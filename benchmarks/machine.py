@@ -9,12 +9,23 @@ from importlib import metadata
 PACKAGES = ("tensorflow", "keras", "keras-hub", "ai-edge-litert", "numpy")
 
 
-def describe_machine():
-    """'2026-01-31, 2 cores (AMD EPYC), Python 3.11.7, tensorflow 2.21.0, ...'"""
-    versions = [f"{package} {metadata.version(package)}" for package in PACKAGES]
+def describe_machine(*packages):
+    """'2026-01-31, 2 cores (AMD EPYC), Python 3.11.7, tensorflow 2.21.0, ...'
+
+    Args:
+        *packages: whose versions are named; PACKAGES if none are.
+    """
+    versions = [f"{package} {_version(package)}" for package in packages or PACKAGES]
     cores = f"{os.cpu_count()} cores ({_processor()})"
     python = f"Python {platform.python_version()}"
     return ", ".join([datetime.date.today().isoformat(), cores, python, *versions])
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "is not installed"
 
 
 def _processor():
