@@ -40,7 +40,7 @@ def numpy_merge(tokens, sizes, keys, count, prefix):
 
 
 @pytest.mark.parametrize(
-    ("prefix", "patches", "count"), [(0, 6, 2), (1, 9, 4), (3, 7, 0), (1, 8, 1)]
+    ("prefix", "patches", "count"), [(0, 6, 2), (1, 9, 4), (3, 7, 3), (1, 8, 1)]
 )
 def test_merging_is_what_pairs_one_by_one_give(prefix, patches, count):
     random = np.random.default_rng(0)

@@ -303,7 +303,8 @@ class TransformerBlock(keras.layers.Layer):
         if self.merge_tokens is not None:
             sizes = ops.ones_like(tokens[..., :1]) if sizes is None else sizes
             count = min(self.merge_tokens, (tokens.shape[1] - self.prefix) // 2)
-            tokens, sizes = merge(tokens, sizes, keys, count, self.prefix)
+            if count:
+                tokens, sizes = merge(tokens, sizes, keys, count, self.prefix)
         x = self.mlp(self.norm2(tokens), training=training)
         x = x * self.scale2 if self.layer_scale else x
         tokens = tokens + self.drop_branch(x, training=training)

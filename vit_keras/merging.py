@@ -15,7 +15,7 @@ def merge(tokens, sizes, keys, count, prefix=0):
         tokens: (batch, prefix + patches, width).
         sizes: (batch, prefix + patches, 1), how many patches each token stands for.
         keys: (batch, heads, prefix + patches, head_width), of the attention before.
-        count: tokens to merge, at most half of the patches.
+        count: tokens to merge, one at least and half of the patches at the most.
         prefix: how many tokens stand before the patches; they stay as they are.
 
     Returns:
