@@ -18,15 +18,16 @@ import numpy as np
 from benchmarks.runtimes import COMPARED, random_pixels
 
 
-def ours(config, **overrides):
-    """This project's model; other fields of ViTConfig may be replaced."""
+def ours(config, merge_tokens=0):
+    """This project's model as it is exported"""
+    from export.export import exportable
     from vit_keras.model import build_vit
 
-    return build_vit(config, **overrides)
+    return exportable(build_vit(config), merge_tokens)
 
 
 def keras_hub(config):
-    """KerasHub's model, with what `write_tflite` asks a ViT for"""
+    """KerasHub's model, with what `convert` asks a ViT for"""
     from benchmarks.peers import keras_hub_vit
     from vit_keras.model import default_preprocessing
 
@@ -36,12 +37,17 @@ def keras_hub(config):
 
 
 def tflite(config, folder, build=ours, **options):
-    """Through this project's export; `options` are those of `write_tflite`."""
-    from export.tflite import write_tflite
+    """Through this project's export; `options` are those of `convert`."""
+    from export.tflite import convert
 
     model, path = randomised(build(config)), folder / "model.tflite"
-    write_tflite(model, path, **options)
+    convert(model, path, **options)
     return path, model
+
+
+def merged(count):
+    """So many tokens merged in each block, through this project's export"""
+    return functools.partial(tflite, build=functools.partial(ours, merge_tokens=count))
 
 
 def saved_model(config, folder):
@@ -121,6 +127,8 @@ class Artefact:
 OURS = "ours, .tflite"
 ARTEFACTS = {
     OURS: Artefact(tflite, ("LiteRT",)),
+    "ours, 8 tokens merged, .tflite": Artefact(merged(8), ("LiteRT",)),
+    "ours, 13 tokens merged, .tflite": Artefact(merged(13), ("LiteRT",)),
     "KerasHub, .tflite": Artefact(functools.partial(tflite, build=keras_hub), ("LiteRT",)),
     "timm, .tflite": Artefact(timm_tflite, ("LiteRT",), "torch"),
     "ours, .onnx": Artefact(keras_onnx, ("onnxruntime", "OpenVINO")),
