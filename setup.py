@@ -9,6 +9,7 @@ APP = [
     "tensorflow-datasets>=4.9.9,<5",
     "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it and does not say so
     "ai-edge-litert>=2.1,<3",
+    "ai-edge-quantizer>=0.10,<0.12",
     "flatbuffers>=25.9",
     "matplotlib>=3.9",
     "psutil>=5.9",

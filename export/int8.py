@@ -5,7 +5,9 @@ Which parts are to blame depends on the weights, so each file is searched for th
 """
 
 import bisect
+import sys
 
+import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
@@ -52,10 +54,15 @@ def write_int8(source, path, images, options):
 
     def ranked(parts):
         """The parts, the one that does most harm alone first"""
-        for part in parts:
+        progress = keras.utils.Progbar(
+            len(parts), unit_name="part", verbose=int(sys.stdout.isatty())
+        )
+        for number, part in enumerate(parts):
+            progress.update(number)
             static.write([part], path)
             moved = np.abs(_classify(path, few) - expected[: len(few.pixels)])
             distances[part.name] = float(moved.sum(axis=1).mean() / 2)
+        progress.update(len(parts))
         return sorted(parts, key=lambda part: -distances[part.name])
 
     def passes(in_float):

@@ -80,7 +80,7 @@ def test_the_result_exports_and_agrees(tuned):
     export([str(tuned / "run" / "model.keras"), "--format", "savedmodel", "tflite",
             "--out", str(tuned / "out")])  # fmt: skip
 
-    rows = json.loads((tuned / "out" / "export.json").read_text())
+    rows = json.loads((tuned / "out" / "report.json").read_text())
     assert [row["format"] for row in rows] == ["savedmodel", "tflite"]
     assert all(row["max_difference"] <= 2e-5 for row in rows)
 
