@@ -187,6 +187,35 @@ def test_gradients_reach_every_weight_through_merged_tokens():
         assert np.abs(np.asarray(gradient)).max() > 0, variable.path
 
 
+def test_a_saved_model_is_rebuilt_with_merging_and_other_formats_are_told(tmp_path, caplog):
+    model = tiny_model()
+    model.save(tmp_path / "model.keras")
+
+    merging = vit_keras.from_weights(tmp_path / "model.keras", merge_tokens=5)
+
+    assert merging.get_layer("block_1").output[0].shape[1] == 1 + 24 - 2 * 5
+    np.testing.assert_array_equal(merging.get_weights()[3], model.get_weights()[3])
+    vit_keras.save_weights(merging, tmp_path / "weights.npz", format="google")
+    assert "google files do not tell merge_tokens: their readers compute with 0" in caplog.text
+
+
+def test_an_encoder_merges_after_masked_pre_training():
+    mae = vit_keras.build_mae("vit_b16", image_size=(16, 24), **TINY)
+
+    tuned = vit_keras.from_weights(mae, num_classes=3, merge_tokens=3)
+
+    assert tuned.get_layer("block_1").output[0].shape[1] == 1 + 24 - 2 * 3
+
+
+def test_large_tokens_merge_in_half_precision():
+    tokens = np.full((1, 8, 4), 3e4, "float16")
+    sizes = np.full((1, 8, 1), 9, "float16")
+
+    merged, _ = merge(tokens, sizes, np.ones((1, 1, 8, 4), "float16"), 2)
+
+    np.testing.assert_array_equal(np.asarray(merged), np.full((1, 6, 4), 3e4, "float16"))
+
+
 def test_half_precision_counts_patches_exactly():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

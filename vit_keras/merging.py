@@ -30,14 +30,16 @@ def merge(tokens, sizes, keys, count, prefix=0):
     closest, partner = ops.top_k(similarity, 1)
     # One sort, by similarity: first come those to merge, then those to keep.
     _, order = ops.top_k(closest[..., 0], similarity.shape[1])
-    weighted = ops.concatenate([tokens * sizes, sizes], axis=-1)
+    # In float32: tokens times sizes leave the range of float16.
+    wide, counts = ops.cast(tokens, "float32"), ops.cast(sizes, "float32")
+    weighted = ops.concatenate([wide * counts, counts], axis=-1)
     first, second = alternate(weighted, prefix)
     first, partner = take_rows(first, order), take_rows(partner[..., 0], order)
-    joins = ops.one_hot(partner[:, :count], second.shape[1], dtype=weighted.dtype)
+    joins = ops.one_hot(partner[:, :count], second.shape[1], dtype="float32")
     second = second + ops.matmul(ops.transpose(joins, (0, 2, 1)), first[:, :count])
     merged = ops.concatenate([weighted[:, :prefix], first[:, count:], second], axis=1)
-    sizes = merged[..., -1:]
-    return merged[..., :-1] / sizes, sizes
+    counts = merged[..., -1:]
+    return ops.cast(merged[..., :-1] / counts, tokens.dtype), ops.cast(counts, sizes.dtype)
 
 
 def alternate(x, prefix):

@@ -138,7 +138,7 @@ def load_weights(
 
 
 # Fields that change what a model computes and not the shapes of its weights.
-_COMPARED = ("heads", "gelu", "norm_epsilon", "pooling", "norm_after_pooling")
+_COMPARED = ("heads", "gelu", "norm_epsilon", "pooling", "norm_after_pooling", "merge_tokens")
 
 
 def _rgb(weights, config):

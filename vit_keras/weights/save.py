@@ -39,7 +39,8 @@ _ALWAYS: dict[str, dict] = {
         "swiglu": False,
     },
 }
-_TOLD = ("gelu", "norm_epsilon")  # what a reader can be told: worth a warning, not an error
+# What a reader can be told: worth a warning, not an error.
+_TOLD = ("gelu", "norm_epsilon", "merge_tokens")
 
 
 def save_weights(model, path, format):
@@ -61,7 +62,7 @@ def save_weights(model, path, format):
     config = get_config(model)
     if type(model) is not ViT:
         raise InputError(f"only classifiers and their features are written. Got {model!r}.")
-    always_read = dict(_ALWAYS[format])
+    always_read = {"merge_tokens": 0, **_ALWAYS[format]}
     if format == "timm":
         always_read["norm_epsilon"] = 1e-5 if config.pre_norm else 1e-6
     if format == "google" and config.pooling != "cls":
