@@ -105,4 +105,4 @@ class Preprocessing:
         alike = len(set(scale)) == len(set(offset)) == 1
         # A number takes half the time of a list.
         numbers = (scale[0], offset[0]) if alike else (scale, offset)
-        return keras.layers.Rescaling(*numbers, dtype="float32")
+        return keras.layers.Rescaling(*numbers, dtype="float32", name="rescale")
