@@ -137,9 +137,11 @@ ARTEFACTS = {
 }
 
 
-def write_artefact(artefact, config, folder):
-    """Writes it -> (its path, the logits of its Keras model for random pixels)"""
-    path, model = artefact.write(config, folder)
+def write_artefact(artefact, fields, folder):
+    """Writes it, of a ViTConfig's fields -> (path, its Keras model's logits for random pixels)"""
+    from vit_keras.config import ViTConfig  # needs the backend
+
+    path, model = artefact.write(ViTConfig(**fields), folder)
     images = model.preprocessing.normalise(random_pixels(COMPARED, model.input_shape[1:]))
     return path, model.predict(images, verbose=0)
 

@@ -5,7 +5,7 @@ python -m benchmarks.augmentation --images 512 --rounds 5
 
 Everything runs on one 500x375 JPEG of noise over smooth shapes, made here; times are of the whole
 process's CPU, decoding included where the row says so, median over interleaved rounds. timm's
-pipeline is torchvision's and Pillow's, without a DataLoader's processes; it needs `.[peers]`, and
+pipeline is torchvision's and Pillow's, without a DataLoader's processes; it needs `.[bench]`, and
 runs in a process of its own, since TensorFlow and torch do not go together.
 """
 

@@ -11,6 +11,7 @@ then take turns, one at work while the others wait.
 import argparse
 import concurrent.futures
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import pathlib
@@ -81,6 +82,7 @@ def write_all(config, folder):
     from vit_keras.errors import InputError
 
     artefacts, missing = {}, {}
+    fields = dataclasses.asdict(config)  # unlike a config they arrive where Keras cannot load
     for number, (name, artefact) in enumerate(ARTEFACTS.items()):
         print(f"writing {name}", file=sys.stderr)
         os.environ["KERAS_BACKEND"] = artefact.backend  # for the process
@@ -88,7 +90,7 @@ def write_all(config, folder):
         own.mkdir()
         with _process() as worker:
             try:
-                artefacts[name] = worker.submit(write_artefact, artefact, config, own).result()
+                artefacts[name] = worker.submit(write_artefact, artefact, fields, own).result()
             except (ImportError, InputError) as error:
                 missing[name] = error
     return artefacts, missing
