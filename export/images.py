@@ -78,15 +78,15 @@ def load_images(model, path=None, data="", data_dir="", count=EVALUATION):
     for split in splits:
         names = [part for part, pool in chosen.items() if pool == split]
         ordered = _by_class(splits[split].labels)
+        if not labelled:
+            parts |= dict.fromkeys(names, (split, ordered))
+            continue
         share = len(ordered) // max(1, len(names))
         if names and not share:
             raise InputError(
                 f"{source} has too few images for an export: {len(ordered)} in its {split} split, "
                 f"which has to be divided in {len(names)}. Name others with --data."
             )
-        if not labelled:
-            parts |= dict.fromkeys(names, (split, ordered))
-            continue
         for part in names:
             taken = min(counts[part], share)
             parts[part], ordered = (split, ordered[:taken]), ordered[taken:]

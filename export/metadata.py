@@ -75,6 +75,10 @@ def attach_metadata(path, model, author="", license="", version="1"):
 def add_buffer(content, name, data):
     """A .tflite file's bytes with one more buffer, under a name in its list of metadata."""
     model = schema.ModelT.InitFromPackedBuf(content)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # the quantiser puts data behind the flatbuffer, which will move
+            buffer.data = np.frombuffer(content, "uint8", buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     entry = schema.MetadataT(name, buffer=len(model.buffers))
     model.buffers.append(schema.BufferT(np.frombuffer(data, "uint8")))
     model.metadata = [*(model.metadata or []), entry]

@@ -213,6 +213,21 @@ def test_a_buffer_is_added_and_nothing_else_changes(exported):
     assert packed(new) == packed(old)
 
 
+def test_data_behind_the_flatbuffer_is_taken_inside(exported):
+    # As the quantiser writes larger files: buffers that name a place in the file.
+    model = schema.ModelT.InitFromPackedBuf((exported / "out" / "model.tflite").read_bytes())
+    largest = max(model.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    place, data = 2**20, bytes(largest.data)
+    largest.data, largest.offset, largest.size = None, place, len(data)
+    content = packed(model)
+    content += bytes(place - len(content)) + data
+
+    added = schema.ModelT.InitFromPackedBuf(add_buffer(content, "more", b"12345"))
+
+    assert not any(buffer.offset for buffer in added.buffers)
+    assert data in {buffer.data.tobytes() for buffer in added.buffers if buffer.data is not None}
+
+
 def buffer_places(content):
     """Where in a .tflite file the data of each buffer begins"""
     model = schema.Model.GetRootAs(content)
@@ -303,10 +318,10 @@ def test_tables_keep_what_was_exported_before(exported, tmp_path):
 
 
 def test_versions_count_up(tmp_path):
-    assert next_version(tmp_path).name == "1"
+    assert next_version(tmp_path, "").name == "1"
     for name in ("1", "9", "10", ".11-abc", "notes"):
         (tmp_path / "saved_model" / name).mkdir(parents=True)
-    assert next_version(tmp_path).name == "11"
+    assert next_version(tmp_path, "").name == "11"
 
 
 @pytest.mark.slow
