@@ -198,15 +198,14 @@ def test_all_kinds_are_exported_judged_and_the_same_each_time(model, data, tmp_p
         image = photograph(index, (0, 50 * int(label), 99), size=(24, 16))
         image.save(tmp_path / "images" / CLASSES[label] / f"{index}.png")
     command = [str(tmp_path / "model.keras"), "--data", str(tmp_path / "images"), "--allow-drop"]
-    command += ["--format", "tflite", "--quantization", "all", "--merge-tokens", "0", "4"]
+    command += ["--format", "tflite", "--quantization", "all"]
 
     for out in ("one", "two"):
         main([*command, "--out", str(tmp_path / out)])
 
     rows = json.loads((tmp_path / "one" / "report.json").read_text())
-    merged = ["", "_merge4"]
     kinds = ["", "_float16", "_dynamic", "_int8", "_int16x8"]
-    assert [row["path"] for row in rows] == [f"model{m}{k}.tflite" for m in merged for k in kinds]
+    assert [row["path"] for row in rows] == [f"model{kind}.tflite" for kind in kinds]
     for row in rows:
         one, two = (tmp_path / out / row["path"] for out in ("one", "two"))
         assert one.read_bytes() == two.read_bytes(), row["path"]
@@ -284,20 +283,15 @@ def test_every_option_of_the_family_in_every_kind_and_merged(options, data, tmp_
     pixels = data[0]
     labels = model.predict(np.asarray(model.preprocessing(pixels)), verbose=0).argmax(axis=1)
 
-    rows = export(
-        tmp_path / "model.keras",
-        ["tflite"],
-        tmp_path / "out",
-        list(KINDS),
-        (0, 3),
-        data=(pixels, labels),
-        options=Options(allow_drop=True),
-    )
+    given = tmp_path / "model.keras", ["tflite"], tmp_path / "out"
+    rest = {"data": (pixels, labels), "options": Options(allow_drop=True)}
 
-    assert len(rows) == 2 * len(KINDS)
+    rows = export(*given, list(KINDS), (0,), **rest) + export(*given, ["int8"], (3,), **rest)
+
+    assert len(rows) == len(KINDS) + 1
     for row in rows:
         assert row["model"] == "moving average (momentum 0.99) of the weights"
-        if row["quantization"] in ("float32", "float16") and not row["merge_tokens"]:
+        if row["quantization"] in ("float32", "float16"):
             assert row["top1_agreement"] >= 0.97
 
 
