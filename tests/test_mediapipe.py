@@ -82,9 +82,9 @@ def assert_alike(answers, expected, tolerance):
         assert next(iter(answer)) == max(wanted, key=wanted.get)  # the best comes first
 
 
-def pictures(folder, suffix, size):
-    """Four image files, smooth: 20 colours, and what lies between them"""
-    for index in range(4):
+def pictures(folder, suffix, size, count=4):
+    """Image files, smooth: 20 colours, and what lies between them"""
+    for index in range(count):
         colours = np.random.default_rng(index).integers(0, 256, (4, 5, 3)).astype("uint8")
         path = folder / f"{index}.{suffix}"
         Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC).save(path)
@@ -96,8 +96,13 @@ def pictures(folder, suffix, size):
 def test_labels_and_scores_are_those_of_keras(kind, input_type, ask, tmp_path):
     model, path = model_with(**NORMALISATIONS[input_type]), tmp_path / "model.tflite"
     # PNG of the model's size: there is nothing in which decoders and resizers may differ.
-    files = list(pictures(tmp_path, "png", (24, 16)))
+    files = list(pictures(tmp_path, "png", (24, 16), count=16))
     pixels = np.stack([np.asarray(Image.open(file)) for file in files])
+    # Random weights hardly decide: of the four clearest pictures a few bits must not change it.
+    clear = np.argsort(
+        [np.diff(sorted(row.values())[-2:])[0] for row in probabilities(model, pixels)]
+    )
+    files, pixels = [files[index] for index in clear[-4:]], pixels[clear[-4:]]
     convert(model, tmp_path / "source", input_type)
     seen = Images(pixels, None, [], model.preprocessing.mean, model.preprocessing.std, "pictures")
     KINDS[kind](tmp_path / "source", path, {"calibration": seen, "search": seen}, Options())
