@@ -82,8 +82,14 @@ def flops(model):
     shape = (1, *model.input_shape[1:])
     graph = tf.function(model.call).get_concrete_function(tf.TensorSpec(shape)).graph
     counting = tf.compat.v1.profiler.ProfileOptionBuilder
-    options = counting(counting.float_operation()).with_empty_output().build()
-    return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # that it is of version 1 is no news to the user
+    try:
+        options = counting(counting.float_operation()).with_empty_output().build()
+        return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+    finally:
+        logger.setLevel(level)
 
 
 def _architecture(config):
@@ -98,23 +104,27 @@ def _architecture(config):
 
 
 def _training(run):
-    path = pathlib.Path(run) / "config.json"
-    if not path.exists():
+    told = _read(run, "config.json")
+    if not told:
         return "Not told: there is no config.json beside the model."
-    told = json.loads(path.read_text(encoding="utf-8"))
     rows = {key: value for key, value in told["recipe"].items() if value not in (None, "", [], {})}
     rows |= told["versions"]
     return tabulate(rows.items(), ("setting", "value"), "github", disable_numparse=True)
 
 
 def _metrics(run):
-    path = pathlib.Path(run) / "evaluation.json"
-    if not path.exists():
+    told = _read(run, "evaluation.json")
+    if not told:
         return "report.md has the accuracy of every artefact."
-    told = json.loads(path.read_text(encoding="utf-8"))
     rows = [(name, *scores.values()) for name, scores in told["per_class"].items()]
     return (
         f"Accuracy {told['accuracy']:.1%} on {told['images']:,} images ({told['split']} split); "
         f"report.md has that of every artefact.\n\n"
         + tabulate(rows, ("class", "precision", "recall", "F1", "images"), "github", floatfmt=".3f")
     )
+
+
+def _read(run, name):
+    """A JSON file of the run folder, or None where there is none"""
+    path = pathlib.Path(run) / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

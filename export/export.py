@@ -16,7 +16,7 @@ from export.report import add_to_report, format_table
 from export.verify import RefusedError, ask_keras, check, judge
 from vit_keras.config import check_choice
 from vit_keras.errors import InputError
-from vit_keras.files import replacing, write_json
+from vit_keras.files import replacing, write_json, write_text
 from vit_keras.model import build_vit, get_config, load_model
 
 
@@ -67,7 +67,6 @@ def export(
                 for kind in kinds:
                     suffix = f"_merge{merged}" * bool(merged) + f"_{kind}" * (kind != "float32")
                     target = FORMATS[name].target(out, suffix)
-                    target.parent.mkdir(exist_ok=True)
                     print(f"{target.relative_to(out)} ...", flush=True)
                     try:
                         row = publish(twin, source, name, kind, target, images, samples, options)
@@ -78,8 +77,8 @@ def export(
                     row = {**row, "path": str(target.relative_to(out))}
                     rows.append(row)
                     add_to_report(out, row)
-    _write(out / "labels.txt", metadata_files(model, class_labels(model))["labels.txt"])
-    _write(out / "model_card.md", format_card(model, pathlib.Path(model_path).parent, options))
+    write_text(out / "labels.txt", metadata_files(model, class_labels(model))["labels.txt"])
+    write_text(out / "model_card.md", format_card(model, pathlib.Path(model_path).parent, options))
     print(format_table(rows))
     if refused:
         raise InputError("; ".join(refused))
@@ -129,6 +128,7 @@ def publish(model, source, name, kind, target, images, samples, options):
         RefusedError: where it is not; nothing is written.
     """
     row = FORMATS[name]
+    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         found = row.kinds[kind](source, path, images, options)
         row.finish(path, model, options)
@@ -196,8 +196,3 @@ def exportable(model, merge_tokens=0):
     twin.set_weights(model.get_weights())
     twin.description = model.description
     return twin
-
-
-def _write(path, text):
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

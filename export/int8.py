@@ -65,8 +65,11 @@ def write_int8(source, path, images, options):
         progress.update(len(parts))
         return sorted(parts, key=lambda part: -distances[part.name])
 
-    def passes(in_float):
+    def write(in_float):
         static.write([part for part in static.parts if part not in order[:in_float]], path)
+
+    def passes(in_float):
+        write(in_float)
         tries.append({"parts_in_float": in_float, "accuracy": accuracy(_classify(path, search))})
         return tries[-1]["accuracy"] >= accuracy(expected) - options.max_drop
 
@@ -76,7 +79,7 @@ def write_int8(source, path, images, options):
     if in_float > len(others):
         order = others + ranked(layers)
         in_float = bisect.bisect_left(range(len(order)), True, lo=len(others) + 1, key=passes)
-    static.write([part for part in static.parts if part not in order[:in_float]], path)
+    write(in_float)
     return {
         "images": {name: found.source for name, found in images.items() if name != "evaluation"},
         "scan": [

@@ -4,7 +4,7 @@ import json
 
 from tabulate import tabulate
 
-from vit_keras.files import replacing, write_json
+from vit_keras.files import write_json, write_text
 
 NOTES = """
 - **Accuracy** was measured with the artefact itself, in its own runtime, on {source}; the Keras
@@ -49,8 +49,7 @@ def add_to_report(out, row):
     rows = [kept for kept in rows if kept["path"] != row["path"] and (out / kept["path"]).exists()]
     rows.append(row)
     write_json(table, rows)
-    with replacing(out / "report.md") as path:
-        path.write_text(format_report(rows), encoding="utf-8")
+    write_text(out / "report.md", format_report(rows))
 
 
 def format_report(rows):

@@ -260,7 +260,7 @@ def test_files_for_several_normalised_images_at_a_time(model, data, tmp_path):
     (taken,) = Interpreter(str(tmp_path / "model.tflite")).get_input_details()
     assert taken["shape"].tolist() == [3, 16, 24, 3]
     assert taken["dtype"] is np.float32
-    saved = exporting.to_saved_model(model, tmp_path / "1", data=data)
+    saved = exporting.to_saved_model(model, tmp_path / "serving" / "1", data=data)
     assert saved["max_difference"] < 2e-5
     with pytest.raises(InputError, match="quantization must be one of float32"):
         exporting.to_saved_model(model, tmp_path / "2", quantization="int8", data=data)

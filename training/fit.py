@@ -51,7 +51,7 @@ from training.trainer import (
 from training.tune import fit_head, restrict
 from vit_keras.config import as_image_size
 from vit_keras.errors import InputError
-from vit_keras.files import replacing, write_json
+from vit_keras.files import replacing, write_json, write_text
 from vit_keras.model import load_model
 
 
@@ -336,8 +336,7 @@ def _forget(run, epochs):
     path = run / "history.csv"
     if path.exists() and epochs:
         lines = path.read_text().splitlines(keepends=True)
-        with replacing(path) as temporary:
-            temporary.write_text("".join(lines[: 1 + epochs]))
+        write_text(path, "".join(lines[: 1 + epochs]))
     else:
         path.unlink(missing_ok=True)
 

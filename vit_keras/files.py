@@ -25,9 +25,12 @@ def replacing(target):
         shutil.rmtree(workplace, ignore_errors=True)
 
 
+def write_text(path, text):
+    """Writes a text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path, values):
     """Writes values as indented JSON, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
