@@ -1,10 +1,17 @@
 """Vision Transformers for Keras 3: normalised images -> logits."""
 
+from vit_keras.block import TransformerBlock
 from vit_keras.config import ViTConfig
 from vit_keras.distillation import Distiller, Teacher
 from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
 from vit_keras.errors import InputError
-from vit_keras.layers import MLP, LayerNorm, MultiHeadSelfAttention, TransformerBlock
+from vit_keras.explain import (
+    attention_maps,
+    attention_rollout,
+    patch_filters,
+    position_similarity,
+)
+from vit_keras.layers import MLP, LayerNorm, MultiHeadSelfAttention
 from vit_keras.masked import (
     DecoderConfig,
     MaskedAutoencoder,
@@ -48,6 +55,8 @@ __all__ = [
     "TransformerBlock",
     "ViT",
     "ViTConfig",
+    "attention_maps",
+    "attention_rollout",
     "build_mae",
     "build_mim",
     "build_vit",
@@ -57,5 +66,7 @@ __all__ = [
     "load_weights",
     "mae_loss",
     "mim_loss",
+    "patch_filters",
+    "position_similarity",
     "save_weights",
 ]

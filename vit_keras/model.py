@@ -6,10 +6,11 @@ import zipfile
 
 import keras
 
+from vit_keras.block import TransformerBlock
 from vit_keras.config import ViTConfig
 from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
 from vit_keras.errors import InputError, first_line
-from vit_keras.layers import LayerNorm, TransformerBlock
+from vit_keras.layers import LayerNorm
 from vit_keras.merging import tokens_and_sizes
 from vit_keras.pooling import AttentionPool, Pool, SequencePool
 from vit_keras.preprocessing import Preprocessing

@@ -1,6 +1,7 @@
 """Transformed tokens -> one pooled token for each image."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from vit_keras.config import check_choice
@@ -39,6 +40,14 @@ class Pool(keras.layers.Layer):
             return ops.mean(tokens, axis=1)
         sizes = sizes[:, self.prefix :]
         return ops.sum(tokens * sizes, axis=1) / ops.sum(sizes, axis=1)
+
+    def attention_weights(self, inputs):
+        """What each token counts for where all stand for one patch: (1, 1, 1, tokens)."""
+        count = tokens_and_sizes(inputs)[0].shape[1]
+        chosen = slice(self.prefix, None) if self.kind == "mean" else [KINDS.index(self.kind)]
+        weights = np.zeros((1, 1, 1, count), "float32")
+        weights[..., chosen] = 1.0
+        return ops.convert_to_tensor(weights / weights.sum())
 
 
 @_register
@@ -81,6 +90,18 @@ class AttentionPool(keras.layers.Layer):
             layer.build(pooled_shape)
 
     def call(self, inputs):
+        weights, value = self._attend(inputs)
+        x = self.projection(join_heads(ops.matmul(weights, value)))
+        x = x + self.mlp(self.norm(x))
+        return x[:, 0]
+
+    def attention_weights(self, inputs):
+        """What each token counts for in each head: (batch, heads, 1, tokens)."""
+        weights, _ = self._attend(inputs)
+        return ops.pad(weights, ((0, 0), (0, 0), (0, 0), (self.prefix, 0)))
+
+    def _attend(self, inputs):
+        """-> weights (batch, heads, 1, patches), values (batch, heads, patches, width / heads)"""
         tokens, sizes = tokens_and_sizes(inputs)
         query = split_heads(self.query(self.probe), self.heads)  # (1, heads, 1, width / heads)
         query = query * query.shape[-1] ** -0.5
@@ -92,10 +113,7 @@ class AttentionPool(keras.layers.Layer):
         if sizes is not None:
             patches = sizes.shape[1] - self.prefix
             scores = scores + ops.log(ops.reshape(sizes[:, self.prefix :], (-1, 1, 1, patches)))
-        weights = softmax(scores)
-        x = self.projection(join_heads(ops.matmul(weights, value)))
-        x = x + self.mlp(self.norm(x))
-        return x[:, 0]
+        return softmax(scores), value
 
 
 @_register
@@ -112,8 +130,15 @@ class SequencePool(keras.layers.Layer):
 
     def call(self, inputs):
         tokens, sizes = tokens_and_sizes(inputs)
+        return ops.sum(self._weights(tokens, sizes) * tokens, axis=1)
+
+    def attention_weights(self, inputs):
+        """What each token counts for: (batch, 1, 1, tokens)."""
+        weights = self._weights(*tokens_and_sizes(inputs))
+        return ops.reshape(weights, (-1, 1, 1, weights.shape[1]))
+
+    def _weights(self, tokens, sizes):
         scores = self.importance(tokens)  # (batch, tokens, 1)
         if sizes is not None:
             scores = scores + ops.log(sizes)
-        weights = softmax(scores, axis=1)
-        return ops.sum(weights * tokens, axis=1)
+        return softmax(scores, axis=1)
