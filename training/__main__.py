@@ -1,4 +1,4 @@
-"""python -m training data | fit | evaluate | predict"""
+"""python -m training data | fit | evaluate | predict | explain"""
 
 import argparse
 import os
@@ -98,6 +98,17 @@ def _parser():
     predict.add_argument("model", metavar="MODEL", help="a .keras file")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
     predict.add_argument("--top", type=_count, default=3, help="classes to print; 3 by default")
+
+    explain = commands.add_parser("explain", help="draw what a model attends to in image files")
+    explain.set_defaults(run=_explain)
+    explain.add_argument("model", metavar="MODEL", help="a .keras file")
+    explain.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
+    explain.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("runs/explain"), help="runs/explain"
+    )
+    explain.add_argument(
+        "--fusion", default="mean", help="of the heads, for the rollout: mean, max or min"
+    )
     return parser
 
 
@@ -201,6 +212,12 @@ def _predict(arguments):
                 print(f"{path}: {listed}", flush=True)
     if failed:
         sys.exit(1)
+
+
+def _explain(arguments):
+    from training.explain import explain
+
+    explain(_classifier(arguments.model), arguments.images, arguments.out, arguments.fusion)
 
 
 def _classifier(path):

@@ -29,6 +29,18 @@ def find_images(pattern):
     return found
 
 
+def decode(path, channels):
+    """An image file -> uint8 tensor (height, width, channels), upright.
+
+    Raises:
+        InputError: where the file cannot be read as an image.
+    """
+    try:
+        return decode_image(tf.io.read_file(os.fsencode(path)), channels)
+    except tf.errors.OpError as error:
+        raise InputError(f"{path}: {why_undecodable(error)}") from error
+
+
 def predict(model, path, top):
     """The most probable classes of one image file.
 
@@ -38,11 +50,7 @@ def predict(model, path, top):
     Raises:
         InputError: where the file cannot be read as an image.
     """
-    try:
-        image = decode_image(tf.io.read_file(os.fsencode(path)), model.config.channels)
-    except tf.errors.OpError as error:
-        raise InputError(f"{path}: {why_undecodable(error)}") from error
-    images = model.preprocessing(image)[tf.newaxis]
+    images = model.preprocessing(decode(path, model.config.channels))[tf.newaxis]
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model(images)))[0]
     names = model.class_names or range(len(probabilities))
     ranked = sorted(zip(names, map(float, probabilities), strict=True), key=lambda p: -p[1])
