@@ -12,11 +12,15 @@ APP = [
     "ai-edge-quantizer>=0.10,<0.12",
     "flatbuffers>=25.9",
     "matplotlib>=3.9",
+    "onnx>=1.17",
+    "onnxruntime>=1.20",
+    "onnxscript>=0.5",
     "psutil>=5.9",
     "pydantic>=2.9,<3",
     "scikit-learn>=1.5",
     "tabulate>=0.9",
     "tensorboard>=2.20,<2.22",
+    "tf2onnx>=1.17",
 ]
 HUB = ["huggingface_hub>=0.30"]
 TEST = [
@@ -28,16 +32,14 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "scipy>=1.13",
+    "tensorflow-serving-api>=2.19",
 ]
 TORCH = ["timm==1.0.31", "torch==2.13.0", "torchvision==0.28.0"]
 BENCH = [
     *TORCH,
     "keras-hub>=0.25",
     "litert-torch>=0.10",
-    "onnx>=1.17",
-    "onnxruntime>=1.20",
     "openvino>=2026.4",
-    "tf2onnx>=1.17",
 ]
 VERSION = re.search(
     r'__version__ = "(.+)"', pathlib.Path("vit_keras/__init__.py").read_text(encoding="utf-8")

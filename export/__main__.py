@@ -1,6 +1,7 @@
-"""python -m export MODEL --format savedmodel tflite --out FOLDER"""
+"""python -m export MODEL --format savedmodel tflite onnx --out FOLDER"""
 
 import argparse
+import dataclasses
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
@@ -26,13 +27,10 @@ def main(argv=None):
             arguments.data_dir,
             arguments.images,
             Options(
-                arguments.input_type,
-                arguments.batch,
-                arguments.max_drop,
-                arguments.allow_drop,
-                arguments.author,
-                arguments.license,
-                arguments.model_version,
+                **{
+                    field.name: getattr(arguments, field.name)
+                    for field in dataclasses.fields(Options)
+                },
             ),
         )
 
@@ -45,13 +43,17 @@ def _parser():
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     parser.add_argument(
-        "--format", nargs="+", default=["savedmodel", "tflite"], help="savedmodel, tflite, or all"
+        "--format",
+        nargs="+",
+        default=["savedmodel", "tflite"],
+        help="savedmodel, tflite, onnx, or all; savedmodel and tflite by default",
     )
     parser.add_argument(
         "--quantization",
         nargs="+",
         default=["float32"],
-        help="of tflite: float32, float16, dynamic, int8, int16x8, or all; float32 by default",
+        help="float32, float16, dynamic, int8, int16x8, or all, for each format in those that it "
+        "has; float32 by default",
     )
     parser.add_argument(
         "--merge-tokens",
@@ -78,14 +80,34 @@ def _parser():
     budget.add_argument(
         "--allow-drop", action="store_true", help="write what loses more, all the same"
     )
-    tflite = parser.add_argument_group(".tflite files")
-    tflite.add_argument(
-        "--input-type", default="uint8", help="uint8 pixels, or float32, normalised by the caller"
+    parser.add_argument(
+        "--attention", action="store_true", help="also tell how much each patch of an image counted"
     )
-    tflite.add_argument("--batch", type=int, default=1, help="images at a time; 1 by default")
-    tflite.add_argument("--author", default="", help="of the model, for the metadata")
-    tflite.add_argument("--license", default="", help="of its weights")
-    tflite.add_argument("--model-version", default="1")
+    files = parser.add_argument_group(".tflite and .onnx files")
+    files.add_argument(
+        "--preprocess",
+        default="in-graph",
+        help="in-graph, for uint8 pixels, or none, for float32 that the caller has normalised",
+    )
+    files.add_argument(
+        "--batch", type=int, help="images at a time; one in .tflite, any number in .onnx by default"
+    )
+    serving = parser.add_argument_group("SavedModels")
+    serving.add_argument("--top-k", type=int, default=5, help="labels to name; 5 by default")
+    serving.add_argument(
+        "--max-pixels",
+        type=int,
+        default=50_000_000,
+        metavar="N",
+        help="of an image; larger ones are refused; 50,000,000 by default",
+    )
+    serving.add_argument(
+        "--jit-compile", action="store_true", help="compile by XLA, if that is faster here"
+    )
+    about = parser.add_argument_group("what artefacts tell about the model")
+    about.add_argument("--author", default="")
+    about.add_argument("--license", default="", help="of its weights")
+    about.add_argument("--model-version", dest="version", default="1")
     return parser
 
 

@@ -53,9 +53,14 @@ def export(
             published, for artefacts that were refused.
     """
     options = options or Options()
+    if options.attention and any(merge_tokens):
+        raise InputError(
+            "merged tokens belong to no single patch, so their attention cannot be told: export "
+            "with --attention or with --merge-tokens."
+        )
     model = exportable(classifier(load_model(model_path), model_path))
     images = load_images(model, model_path, data, data_dir, count)
-    samples = ask_keras(model, images["evaluation"])
+    samples = ask_keras(model, images["evaluation"], options.attention)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     rows, refused = [], []
@@ -77,6 +82,7 @@ def export(
                     row = {**row, "path": str(target.relative_to(out))}
                     rows.append(row)
                     add_to_report(out, row)
+                    FORMATS[name].beside(target, model, options)
     write_text(out / "labels.txt", metadata_files(model, class_labels(model))["labels.txt"])
     write_text(out / "model_card.md", format_card(model, pathlib.Path(model_path).parent, options))
     print(format_table(rows))
@@ -102,7 +108,7 @@ def write(
     path = None if isinstance(model, keras.Model) else model
     model = exportable(classifier(model if path is None else load_model(path), path))
     images = load_images(model, path, data, data_dir, count)
-    samples = ask_keras(model, images["evaluation"])
+    samples = ask_keras(model, images["evaluation"], wanted.attention)
     twin = exportable(model, merge_tokens)
     with prepared(twin, name, wanted) as source:
         given = pathlib.Path(target), images, samples, wanted

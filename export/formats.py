@@ -5,15 +5,18 @@ read the table.
 """
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 from collections.abc import Callable
 
+from export import onnx_model
 from export.int8 import write_int8
 from export.metadata import attach_metadata
 from export.quantize import count_operations, write_dynamic, write_float16, write_int16x8
-from export.runtimes import run_saved_model, run_tflite
+from export.runtimes import run_alone
 from export.savedmodel import write_saved_model
+from export.serving import write_kit, write_warm
 from export.tflite import convert
 
 
@@ -31,6 +34,7 @@ class Format:
         operations: path -> {name: count} of the operations in its graph, {} where nobody counts.
         tolerance: the largest difference from Keras's answers that passes, as `compare` gives it,
             in float32.
+        beside: (target, model, Options) -> None, writes what stands beside published artefacts.
     """
 
     target: Callable[[pathlib.Path, str], pathlib.Path]
@@ -40,6 +44,7 @@ class Format:
     run: Callable
     operations: Callable
     tolerance: float
+    beside: Callable = lambda target, model, options: None
 
 
 def next_version(folder, suffix):
@@ -66,24 +71,34 @@ KINDS = {
 FORMATS = {
     "savedmodel": Format(
         target=next_version,
-        prepare=lambda model, path, options: write_saved_model(model, path),
-        kinds={"float32": _copied},
+        prepare=write_saved_model,
+        kinds={"float32": write_warm},
         finish=lambda path, model, options: None,
-        run=run_saved_model,
+        run=functools.partial(run_alone, "savedmodel"),
         operations=lambda path: {},
         tolerance=2e-5,
+        beside=write_kit,
     ),
     "tflite": Format(
         target=lambda folder, suffix: folder / f"model{suffix}.tflite",
         prepare=lambda model, path, options: convert(
-            model, path, options.input_type, options.batch
+            model, path, options.preprocess, options.batch or 1, options.attention
         ),
         kinds=KINDS,
         finish=lambda path, model, options: attach_metadata(
             path, model, options.author, options.license, options.version
         ),
-        run=run_tflite,
+        run=functools.partial(run_alone, "tflite"),
         operations=count_operations,
+        tolerance=2e-5,
+    ),
+    "onnx": Format(
+        target=lambda folder, suffix: folder / f"model{suffix}.onnx",
+        prepare=onnx_model.convert,
+        kinds={"float32": _copied, "dynamic": onnx_model.write_dynamic},
+        finish=onnx_model.describe,
+        run=functools.partial(run_alone, "onnx"),
+        operations=onnx_model.count_operations,
         tolerance=2e-5,
     ),
 }

@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from export.quantize import THREADS, StaticQuantizer
-from export.run_tflite import classify
+from export.run_alone import ask_tflite
 
 SCANNED = 32  # images on which each part is tried alone
 
@@ -93,4 +93,4 @@ def write_int8(source, path, images, options):
 
 def _classify(path, images):
     interpreter = Interpreter(str(path), num_threads=THREADS)
-    return classify(interpreter, images.pixels, images.mean, images.std)
+    return ask_tflite(interpreter, images.pixels, images.mean, images.std)["probabilities"]

@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
-from export.run_tflite import feeds
+from export.run_alone import feeds
 
 THREADS = 2
 

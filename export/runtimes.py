@@ -13,30 +13,33 @@ from vit_keras.errors import InputError
 
 LATENCY_RUNS = 30
 THREADS = (1, 2)
+SCRIPT = pathlib.Path(__file__).with_name("run_alone.py")
 
 
-def run_tflite(path, samples, preprocessing) -> Run:
-    """In LiteRT's interpreter."""
-    return _run("run_tflite.py", path, samples, preprocessing)
+def run_alone(runtime, path, samples, preprocessing) -> Run:
+    """Runs an artefact.
 
+    Args:
+        runtime: a key of `export.run_alone.RUNTIMES`.
+        path: of the artefact.
+        samples: Samples.
+        preprocessing: Preprocessing.
 
-def run_saved_model(path, samples, preprocessing) -> Run:
-    """By TensorFlow alone, every signature.
-
-    The times are those of `serving_default` with one image, decoding included.
+    Raises:
+        InputError: where it does not run; the runtime's own words are in it.
     """
-    return _run("run_saved_model.py", path, samples, preprocessing)
-
-
-def _run(script, path, samples, preprocessing):
-    command = [sys.executable, "-P", str(pathlib.Path(__file__).with_name(script))]
     milliseconds, memories = {}, []
     for threads in THREADS:
         # All images with all threads; a process that has seen one tells the memory that takes.
         pixels = samples.pixels if threads == THREADS[-1] else samples.pixels[:1]
         normalisation = preprocessing.mean, preprocessing.std
-        task = (str(path), threads, samples.files, pixels, *normalisation, LATENCY_RUNS)
-        result = subprocess.run(command, input=pickle.dumps(task), capture_output=True, check=False)
+        task = (runtime, str(path), threads, samples.files, pixels, *normalisation, LATENCY_RUNS)
+        result = subprocess.run(
+            [sys.executable, "-P", str(SCRIPT)],
+            input=pickle.dumps(task),
+            capture_output=True,
+            check=False,
+        )
         if result.returncode:
             reason = result.stderr.decode(errors="replace").strip().split("\n")[-1]
             raise InputError(f"the artefact does not run: {reason or result.returncode}")

@@ -8,37 +8,28 @@ import tempfile
 import keras
 import tensorflow as tf
 
+from export.graph import pixel_classifier
 from vit_keras.errors import InputError
 
-INPUT_TYPES = ("uint8", "float32")
 
-
-def convert(model, path, input_type="uint8", batch=1):
+def convert(model, path, preprocess="in-graph", batch=1, attention=False):
     """Writes a float32 .tflite with static shapes and built-in operations alone.
 
-    Output `probabilities`: float32 (batch, classes). Resizing is not inside: phones have faster
-    ways.
+    Resizing is not inside: phones have faster ways.
 
     Args:
         model: ViT.
         path: the file to write.
-        input_type: of the input `images` (batch, height, width, channels), of the model's size:
-            "uint8", 0..255, or "float32", normalised by the caller.
-        batch: images at a time.
+        preprocess, batch, attention: what it takes and tells, as in `pixel_classifier`.
 
     Raises:
         InputError: when an operation has no built-in TFLite counterpart; it is named.
     """
-    normalise = model.preprocessing.normalise if input_type == "uint8" else tf.identity
-
-    def classify(images):
-        return {"probabilities": tf.nn.softmax(model(normalise(images)))}
-
-    spec = tf.TensorSpec((batch, *model.input_shape[1:]), input_type, "images")
+    answer, spec = pixel_classifier(model, preprocess, attention, batch)
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
-        archive.add_endpoint("serving_default", classify, input_signature=[spec])
+        archive.add_endpoint("serving_default", answer, input_signature=[spec])
         archive.write_out(folder, verbose=False)
         convert_in_subprocess(folder, path)
 

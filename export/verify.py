@@ -7,10 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from export.graph import embedder
 from export.images import Images
 from vit_keras.errors import InputError
+from vit_keras.explain import attention_rollout
 
 BATCH_SIZE = 32
+OF_CLASSES = ("files", "pixels", "logits")  # the answers that name one
 
 
 class RefusedError(InputError):
@@ -27,7 +30,9 @@ class Samples:
             those of the files.
         labels: int64 (count,); where nobody knew them, the Keras model's own answers.
         expected: the answers, float32 (count, classes): "files", probabilities for `files`;
-            "pixels", probabilities for `pixels`; "logits", for `pixels`, normalised.
+            "pixels", probabilities for `pixels`; "logits", for `pixels`, normalised. Also
+            "embeddings of files", (count, width), and, where they were asked for, "attention of
+            files" and "attention of pixels", (count, rows, columns).
         source: where the images are from, in words.
     """
 
@@ -47,7 +52,7 @@ class Run:
     """What an artefact did in its own runtime.
 
     Attributes:
-        answers: {key of Samples.expected: float32 (count, classes)}, "pixels" or "logits" of them.
+        answers: [(key of Samples.expected, what it says), ...], "pixels" or "logits" among them.
         milliseconds: {threads: for one image}.
         memory: MB that the process grew by, at most, while it loaded the artefact and ran an image.
     """
@@ -57,18 +62,29 @@ class Run:
     memory: float
 
 
-def ask_keras(model, images: Images) -> Samples:
+def ask_keras(model, images: Images, attention=False) -> Samples:
     """The Keras model's answers to images."""
     preprocessing = model.preprocessing
     decoded = [tf.io.decode_png(file, preprocessing.channels) for file in images.files]
     sized = np.stack([preprocessing.to_size(image) for image in decoded])
 
-    def logits(pixels):
+    def ask(network, pixels):
         batches = tf.data.Dataset.from_tensor_slices(pixels).batch(BATCH_SIZE)
-        return model.predict(batches.map(preprocessing.normalise), verbose=0)
+        answers = [network(preprocessing.normalise(batch)) for batch in batches]
+        return np.concatenate([np.asarray(answer) for answer in answers])
 
-    answers, from_files = logits(images.pixels), logits(sized)
-    expected = {"files": _softmax(from_files), "pixels": _softmax(answers), "logits": answers}
+    network, embed = (tf.function(each) for each in (model, embedder(model)))
+    answers, from_files = ask(network, images.pixels), ask(network, sized)
+    expected = {
+        "files": _softmax(from_files),
+        "pixels": _softmax(answers),
+        "logits": answers,
+        "embeddings of files": ask(embed, sized),
+    }
+    if attention:
+        rollout = tf.function(lambda images: attention_rollout(model, images))
+        expected["attention of files"] = ask(rollout, sized)
+        expected["attention of pixels"] = ask(rollout, images.pixels)
     labels = answers.argmax(axis=1) if images.labels is None else images.labels
     return Samples(images.files, images.pixels, labels, expected, images.source)
 
@@ -77,19 +93,20 @@ def compare(answers, samples):
     """Differences between an artefact's answers and Keras's.
 
     Args:
-        answers: [(key of samples.expected, (count, classes)), ...].
+        answers: [(key of samples.expected, array), ...].
         samples: Samples.
 
     Returns:
-        (the largest absolute difference, of logits in units of the largest logit if that is
-        above 1; the fraction of images with the same most probable class).
+        (the largest absolute difference, of logits and embeddings in units of the largest if
+        that is above 1; the fraction of images with the same most probable class).
     """
     differences, agreements = [], []
     for key, got in answers:
         expected = samples.expected[key]
         unit = max(1.0, np.abs(expected).max())
         differences.append(np.abs(got - expected).max() / unit)
-        agreements.append((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        if key in OF_CLASSES:
+            agreements.append((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
     return float(np.max(differences)), float(np.min(agreements))
 
 

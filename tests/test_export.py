@@ -80,7 +80,7 @@ def test_every_format_is_written_verified_and_tabled(exported):
         assert f"{row['path']}: random weights" in (exported / "out" / "report.md").read_text()
     names = {path.name for path in (exported / "out").iterdir()}
     reports = {"report.json", "report.md", "labels.txt", "model_card.md"}
-    assert names == {"saved_model", "model.tflite", *reports}
+    assert names == {"saved_model", "model.tflite", "model.onnx", *reports}
     assert (exported / "out" / "labels.txt").read_text().split("\n")[:-1] == list(CLASSES)
 
 
@@ -380,7 +380,9 @@ def test_mistakes_are_one_line(exported, tmp_path):
         ([model, "--data", str(broken), "--out", "x"], "no image of the train of"),
         ([model, "--data", "nowhere", "--out", "x"], "no such dataset or folder: nowhere"),
         ([model, "--max-drop", "2", "--out", "x"], "max_drop must be a fraction in [0, 1]"),
-        ([model, "--input-type", "int8", "--out", "x"], "input_type must be one of uint8, float32"),
+        ([model, "--preprocess", "int8", "--out", "x"], "preprocess must be one of in-graph, none"),
+        ([model, "--top-k", "0", "--out", "x"], "top_k must be a whole number of at least 1"),
+        ([model, "--attention", "--merge-tokens", "2", "--out", "x"], "merged tokens belong"),
         (["none.keras", "--out", "x"], "none.keras does not exist"),
     ):
         with pytest.raises(SystemExit) as stopped:

@@ -17,7 +17,7 @@ from export.formats import KINDS
 from export.images import Images
 from export.metadata import attach_metadata
 from export.options import Options
-from export.run_tflite import classify
+from export.run_alone import ask_tflite
 from export.tflite import convert
 from vit_keras import Preprocessing
 from vit_keras.decoding import decode_image
@@ -27,7 +27,7 @@ CLASSES = ("ant", "bee", "cat", "dog", "èlk", "fox", "gnu")
 EACH_CHANNEL = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
 ALIKE = {"mean": (0.45, 0.45, 0.45), "std": (0.25, 0.25, 0.25)}
 # Normalisation of models by what their files take: of floats MediaPipe knows one for all channels.
-NORMALISATIONS = {"uint8": EACH_CHANNEL, "float32": ALIKE}
+NORMALISATIONS = {"in-graph": EACH_CHANNEL, "none": ALIKE}
 
 pytestmark = pytest.mark.slow
 
@@ -91,10 +91,10 @@ def pictures(folder, suffix, size, count=4):
         yield path
 
 
-@pytest.mark.parametrize("input_type", NORMALISATIONS)
+@pytest.mark.parametrize("preprocess", NORMALISATIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_labels_and_scores_are_those_of_keras(kind, input_type, ask, tmp_path):
-    model, path = model_with(**NORMALISATIONS[input_type]), tmp_path / "model.tflite"
+def test_labels_and_scores_are_those_of_keras(kind, preprocess, ask, tmp_path):
+    model, path = model_with(**NORMALISATIONS[preprocess]), tmp_path / "model.tflite"
     # PNG of the model's size: there is nothing in which decoders and resizers may differ.
     files = list(pictures(tmp_path, "png", (24, 16), count=16))
     pixels = np.stack([np.asarray(Image.open(file)) for file in files])
@@ -103,7 +103,7 @@ def test_labels_and_scores_are_those_of_keras(kind, input_type, ask, tmp_path):
         [np.diff(sorted(row.values())[-2:])[0] for row in probabilities(model, pixels)]
     )
     files, pixels = [files[index] for index in clear[-4:]], pixels[clear[-4:]]
-    convert(model, tmp_path / "source", input_type)
+    convert(model, tmp_path / "source", preprocess)
     seen = Images(pixels, None, [], model.preprocessing.mean, model.preprocessing.std, "pictures")
     KINDS[kind](tmp_path / "source", path, {"calibration": seen, "search": seen}, Options())
     attach_metadata(path, model)
@@ -113,7 +113,7 @@ def test_labels_and_scores_are_those_of_keras(kind, input_type, ask, tmp_path):
     expected = probabilities(model, pixels)
     assert [next(iter(answer)) for answer in answers] == [max(e, key=e.get) for e in expected]
     # Keras's scores, as far as LiteRT has them of this file: arithmetic in another order.
-    same = classify(Interpreter(str(path)), pixels, seen.mean, seen.std)
+    same = ask_tflite(Interpreter(str(path)), pixels, seen.mean, seen.std)["probabilities"]
     assert_alike(answers, [dict(zip(CLASSES, row.tolist(), strict=True)) for row in same], 2e-5)
     if kind == "float32":
         assert_alike(answers, expected, 2e-5)
@@ -138,7 +138,7 @@ def test_a_part_of_the_image_stands_for_the_models_crop(ask, tmp_path):
 
 def test_metadata_reads_by_mediapipes_schema(ask, tmp_path):
     model = model_with(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    write_tflite(model, tmp_path / "model.tflite", input_type="float32")
+    write_tflite(model, tmp_path / "model.tflite", preprocess="none")
 
     metadata = ask(tmp_path / "model.tflite", [])["metadata"]
 
@@ -167,15 +167,15 @@ def test_metadata_reads_by_mediapipes_schema(ask, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "preprocessing", "input_type", "reason"),
+    ("overrides", "preprocessing", "preprocess", "reason"),
     [
-        ({"channels": 1}, {"mean": (0.5,), "std": (0.5,)}, "uint8", "Only RGB color space"),
-        ({}, EACH_CHANNEL, "float32", "Per-channel image normalization is not available"),
+        ({"channels": 1}, {"mean": (0.5,), "std": (0.5,)}, "in-graph", "Only RGB color space"),
+        ({}, EACH_CHANNEL, "none", "Per-channel image normalization is not available"),
     ],
 )
-def test_what_mediapipe_refuses(overrides, preprocessing, input_type, reason, ask, tmp_path):
+def test_what_mediapipe_refuses(overrides, preprocessing, preprocess, reason, ask, tmp_path):
     model = tiny_model(preprocessing=Preprocessing((16, 24), **preprocessing), **overrides)
-    write_tflite(model, tmp_path / "model.tflite", input_type=input_type)
+    write_tflite(model, tmp_path / "model.tflite", preprocess=preprocess)
 
     refused = ask(tmp_path / "model.tflite", [])
 

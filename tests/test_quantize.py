@@ -253,7 +253,7 @@ def test_what_loses_too_much_is_not_written_and_the_others_are(model, data, tmp_
 @pytest.mark.slow
 def test_files_for_several_normalised_images_at_a_time(model, data, tmp_path):
     row = exporting.to_tflite(
-        model, tmp_path / "model.tflite", data=data, input_type="float32", batch=3
+        model, tmp_path / "model.tflite", data=data, preprocess="none", batch=3
     )
 
     assert row["top1_agreement"] == 1

@@ -36,7 +36,7 @@ def photograph(seed, colour, size=(40, 30)):
     return Image.fromarray((noise + np.array(colour) * 0.6).clip(0, 255).astype("uint8"))
 
 
-def write_tflite(model, path, input_type="uint8"):
+def write_tflite(model, path, preprocess="in-graph"):
     """A float32 .tflite as an export has it, not verified"""
-    convert(model, path, input_type)
+    convert(model, path, preprocess)
     attach_metadata(path, model)

@@ -22,13 +22,14 @@ _EXIF_BYTES = 4096  # the directory stands in one of the first segments of a JPE
 _UPRIGHT = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0))
 
 
-def decode_image(encoded, channels=3):
+def decode_image(encoded, channels=3, max_pixels=None):
     """Decodes JPEG, PNG, BMP, WebP, or the first frame of an animated GIF or WebP.
 
     Args:
         encoded: scalar string tensor, the bytes of an image file.
         channels: 3 for RGB, 1 for grey. Grey and CMYK images are converted, transparency is
             dropped, 16-bit images are scaled to 8, and the Exif orientation of a JPEG is applied.
+        max_pixels: the most that the image may have, as its header tells, or None for any number.
 
     Returns:
         uint8 tensor (height, width, channels).
@@ -36,6 +37,11 @@ def decode_image(encoded, channels=3):
     Raises:
         tf.errors.InvalidArgumentError: for anything that is not a whole image.
     """
+    if max_pixels is not None:
+        pixels = count_pixels(encoded)
+        small = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels), [pixels, "pixels"])
+        with tf.control_dependencies([small]):
+            encoded = tf.identity(encoded)
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         # The exact inverse transform, which Pillow uses too; tf.io.decode_image takes a fast one.
@@ -53,6 +59,46 @@ def decode_image(encoded, channels=3):
 def why_undecodable(error):
     """The one line of a tf.errors.OpError that says what was wrong with an image."""
     return error.message.split("}} ")[-1].split(" [Op:")[0].strip().split("\n")[0]
+
+
+def count_pixels(encoded):
+    """Image bytes -> int64 scalar, height times width as the header tells, without decoding.
+
+    Zero for bytes of no format that `SUFFIXES` names.
+    """
+    head = tf.io.decode_raw(tf.strings.substr(encoded, 0, 30), tf.uint8, fixed_length=30)
+    head = tf.cast(head, tf.int64)
+
+    def number(*places):
+        """Of the bytes at these places, the least first"""
+        return sum(head[place] * 256**power for power, place in enumerate(places))
+
+    def of_jpeg():
+        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded, tf.int64))
+        return height * width
+
+    def of_lossless_webp():
+        sides = number(21, 22, 23, 24)  # less one, 14 bits each
+        return (1 + sides % 2**14) * (1 + sides // 2**14 % 2**14)
+
+    def signed(value):  # a BMP with its rows upside down has a negative height
+        return tf.where(value >= 2**31, 2**32 - value, value)
+
+    # Where what marks a format stands, the mark, and the product of the sides. PNG: 3rd edition,
+    # 11.2.1; GIF89a, section 18; BMP: BITMAPINFOHEADER; WebP: RFC 9649, sections 2.5 to 2.7, and
+    # RFC 6386, section 9.1.
+    formats = (
+        (0, b"\xff\xd8\xff", of_jpeg),
+        (0, b"\x89PNG", lambda: number(19, 18, 17, 16) * number(23, 22, 21, 20)),
+        (0, b"GIF8", lambda: number(6, 7) * number(8, 9)),
+        (0, b"BM", lambda: signed(number(18, 19, 20, 21)) * signed(number(22, 23, 24, 25))),
+        (8, b"WEBPVP8X", lambda: (1 + number(24, 25, 26)) * (1 + number(27, 28, 29))),
+        (8, b"WEBPVP8 ", lambda: (number(26, 27) % 2**14) * (number(28, 29) % 2**14)),
+        (8, b"WEBPVP8L", of_lossless_webp),
+    )
+    marked = [tf.strings.substr(encoded, at, len(mark)) == mark for at, mark, _ in formats]
+    branches = [*(pixels for _, _, pixels in formats), lambda: tf.zeros((), tf.int64)]
+    return tf.switch_case(tf.argmax(tf.stack([*marked, True]), output_type=tf.int32), branches)
 
 
 def exif_orientation(encoded):
