@@ -36,3 +36,23 @@ def to_tflite(model, path, quantization="float32", **options):
     from export.export import write
 
     return write(model, "tflite", path, quantization, **options)
+
+
+def to_onnx(model, path, quantization="float32", **options):
+    """Writes a .onnx file, after it has answered like the Keras model in onnxruntime.
+
+    Args:
+        model: ViT, or the path of its .keras file.
+        path: the file to write.
+        quantization: "float32" or "dynamic".
+        **options: as in `to_tflite`.
+
+    Returns:
+        as `to_tflite`.
+
+    Raises:
+        InputError: as `to_tflite`.
+    """
+    from export.export import write
+
+    return write(model, "onnx", path, quantization, **options)
