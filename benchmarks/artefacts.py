@@ -1,9 +1,9 @@
 """ViTConfig -> files that classify an image: this project's and its peers'.
 
-Each takes one uint8 image, (1, height, width, channels), and gives its probabilities, in float32
-and with static shapes; normalisation and softmax are inside. Biases, norms, tokens and positions
-are as random as kernels, for converters leave out what adds zero or multiplies by one. timm's model
-has the weights of ours.
+Each takes one uint8 image, (1, height, width, channels), and gives its probabilities, with static
+shapes and, where no other type is named, in float32; normalisation and softmax are inside. Biases,
+norms, tokens and positions are as random as kernels, for converters leave out what adds zero or
+multiplies by one. timm's model has the weights of ours.
 
 Packages are imported where they are used: one that is missing takes away its own rows alone, and
 torch and TensorFlow, which do not go together in a process, do not meet.
@@ -52,15 +52,36 @@ def merged(count):
 
 def saved_model(config, folder):
     """Through this project's export; `serve_logits` leaves normalisation and softmax to others."""
+    from export.options import Options
     from export.savedmodel import write_saved_model
 
     model, path = randomised(ours(config)), folder / "saved_model"
-    write_saved_model(model, path)
+    write_saved_model(model, path, Options())
     return path, model
 
 
-def keras_onnx(config, folder):
-    """Our model through tf2onnx"""
+def quantised(kind, config, folder):
+    """In fewer bits, through this project's export"""
+    from export.formats import KINDS
+
+    source, model = tflite(config, folder)
+    path = folder / "quantised.tflite"
+    KINDS[kind](source, path, None, None)
+    return path, model
+
+
+def ours_onnx(config, folder):
+    """Through this project's export"""
+    from export.onnx_model import convert
+    from export.options import Options
+
+    model, path = randomised(ours(config)), folder / "model.onnx"
+    convert(model, path, Options(batch=1))
+    return path, model
+
+
+def plain_onnx(config, folder):
+    """Our model as tf2onnx leaves it"""
     import tensorflow as tf
     import tf2onnx
 
@@ -131,7 +152,9 @@ ARTEFACTS = {
     "ours, 13 tokens merged, .tflite": Artefact(merged(13), ("LiteRT",)),
     "KerasHub, .tflite": Artefact(functools.partial(tflite, build=keras_hub), ("LiteRT",)),
     "timm, .tflite": Artefact(timm_tflite, ("LiteRT",), "torch"),
-    "ours, .onnx": Artefact(keras_onnx, ("onnxruntime", "OpenVINO")),
+    "ours, dynamic int8 .tflite": Artefact(functools.partial(quantised, "dynamic"), ("LiteRT",)),
+    "ours, .onnx": Artefact(ours_onnx, ("onnxruntime", "OpenVINO")),
+    "ours through tf2onnx alone, .onnx": Artefact(plain_onnx, ("onnxruntime",)),
     "timm, .onnx": Artefact(timm_onnx, ("onnxruntime", "OpenVINO"), "torch"),
     "ours, SavedModel": Artefact(saved_model, ("TensorFlow", "TensorFlow with XLA")),
 }
