@@ -42,7 +42,8 @@ def attach_metadata(path, model, author="", license="", version="1"):
     of `metadata_files`, in a zip archive at the end: `unzip -p model.tflite labels.txt`. An
     input of float32 gets the mean and std of its pixels (0..255), by which the libraries
     normalise; uint8 needs none. MediaPipe refuses grey models, and a mean or std that differs
-    between the channels of a float32 input. The same arguments give the same bytes.
+    between the channels of a float32 input; attention is to it another head, a class a patch. The
+    same arguments give the same bytes.
 
     Args:
         path: a .tflite file without metadata; it is replaced.
@@ -60,7 +61,7 @@ def attach_metadata(path, model, author="", license="", version="1"):
             version=version,
             author=author,
             license=license,
-            subgraph_metadata=[_tensors(model, _takes_floats(content))],
+            subgraph_metadata=[_tensors(model, content)],
             min_parser_version=MIN_PARSER_VERSION,
         )
     )
@@ -104,6 +105,14 @@ def _takes_floats(model):
     return graph.Tensors(graph.Inputs(0)).Type() == schema.TensorType.FLOAT32
 
 
+def _output_names(model):
+    """The names of a .tflite file's outputs in its signature, in the order of the graph's"""
+    content = schema.ModelT.InitFromPackedBuf(model)
+    (signature,) = content.signatureDefs
+    names = {output.tensorIndex: output.name.decode() for output in signature.outputs}
+    return [names[index] for index in content.subgraphs[0].outputs]
+
+
 def _architecture(config):
     height, width = config.image_size
     return (
@@ -113,26 +122,33 @@ def _architecture(config):
     )
 
 
-def _tensors(model, floats):
+def _tensors(model, content):
+    outputs = {
+        "probabilities": Table(
+            "TensorMetadata",
+            name="probabilities",
+            description="of each class; they sum to 1",
+            stats=Table("Stats", max=[1.0], min=[0.0]),
+            associated_files=[
+                Table(
+                    "AssociatedFile",
+                    name="labels.txt",
+                    description="the classes, one a line, in the order of the probabilities",
+                    type=TENSOR_AXIS_LABELS,
+                )
+            ],
+        ),
+        "attention": Table(
+            "TensorMetadata",
+            name="attention",
+            description="how much each patch counted, in rows and columns; they sum to 1",
+            stats=Table("Stats", max=[1.0], min=[0.0]),
+        ),
+    }
     return Table(
         "SubGraphMetadata",
-        input_tensor_metadata=[_images(model.preprocessing, floats)],
-        output_tensor_metadata=[
-            Table(
-                "TensorMetadata",
-                name="probabilities",
-                description="of each class; they sum to 1",
-                stats=Table("Stats", max=[1.0], min=[0.0]),
-                associated_files=[
-                    Table(
-                        "AssociatedFile",
-                        name="labels.txt",
-                        description="the classes, one a line, in the order of the probabilities",
-                        type=TENSOR_AXIS_LABELS,
-                    )
-                ],
-            )
-        ],
+        input_tensor_metadata=[_images(model.preprocessing, _takes_floats(content))],
+        output_tensor_metadata=[outputs[name] for name in _output_names(content)],
     )
 
 

@@ -46,8 +46,7 @@ def classify(path, tasks):
                 mediapipe.Image.create_from_file(image),
                 vision.ImageProcessingOptions(part and RectF(**part)),
             )
-            (head,) = found.classifications
-            assert head.head_name == "probabilities"
+            (head,) = (head for head in found.classifications if head.head_name == "probabilities")
             yield {each.category_name: each.score for each in head.categories}
 
 

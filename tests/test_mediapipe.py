@@ -166,6 +166,24 @@ def test_metadata_reads_by_mediapipes_schema(ask, tmp_path):
     assert (labels["name"], labels["type"]) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
 
 
+def test_files_that_tell_their_attention_are_classified_all_the_same(ask, tmp_path):
+    model, path = model_with(**EACH_CHANNEL), tmp_path / "model.tflite"
+    files = list(pictures(tmp_path, "png", (24, 16)))
+    convert(model, path, attention=True)
+    attach_metadata(path, model)
+
+    found = ask(path, [(file, None) for file in files])
+
+    expected = probabilities(model, [np.asarray(Image.open(file)) for file in files])
+    assert_alike(found["answers"], expected, 2e-5)
+    (tensors,) = found["metadata"]["subgraphMetadata"]
+    outputs = Interpreter(str(path)).get_output_details()
+    ranks = {"attention": 3, "probabilities": 2}
+    assert [ranks[told["name"]] for told in tensors["outputTensorMetadata"]] == [
+        len(output["shape"]) for output in outputs
+    ]
+
+
 @pytest.mark.parametrize(
     ("overrides", "preprocessing", "preprocess", "reason"),
     [
