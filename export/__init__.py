@@ -36,3 +36,20 @@ def to_tflite(model, path, quantization="float32", **options):
     from export.export import write
 
     return write(model, "tflite", path, quantization, **options)
+
+
+def to_web(model, folder, quantization="float32", **options):
+    """Writes a static page that classifies pictures in a browser, see `export.page`.
+
+    Args:
+        model: ViT, or the path of its .keras file.
+        folder: where it goes; an earlier page there is replaced when this one is complete.
+        quantization: "float32", "float16" or "dynamic".
+        **options: as in `to_tflite`, but `batch` and `input_type`.
+
+    Returns:
+        as `to_tflite`, of the .tflite file in the page, judged in LiteRT's interpreter.
+    """
+    from export.export import write
+
+    return write(model, "web", folder, quantization, **options)

@@ -45,13 +45,17 @@ def _parser():
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     parser.add_argument(
-        "--format", nargs="+", default=["savedmodel", "tflite"], help="savedmodel, tflite, or all"
+        "--format",
+        nargs="+",
+        default=["savedmodel", "tflite"],
+        help="savedmodel, tflite, web, or all; savedmodel and tflite by default",
     )
     parser.add_argument(
         "--quantization",
         nargs="+",
         default=["float32"],
-        help="of tflite: float32, float16, dynamic, int8, int16x8, or all; float32 by default",
+        help="of tflite: float32, float16, dynamic, int8, int16x8, or all; of web the first three; "
+        "float32 by default",
     )
     parser.add_argument(
         "--merge-tokens",

@@ -14,7 +14,7 @@ BATCH_SIZE = 32
 
 
 class RefusedError(InputError):
-    """An artefact is not what it should be, and was not published."""
+    """An artefact is not what it should be, or cannot be made here, and was not published."""
 
 
 @dataclasses.dataclass(frozen=True)
