@@ -28,6 +28,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "scipy>=1.13",
+    "selenium>=4.30",
 ]
 TORCH = ["timm==1.0.31", "torch==2.13.0", "torchvision==0.28.0"]
 BENCH = [

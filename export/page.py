@@ -24,7 +24,7 @@ LITERT = "2.5.3"  # its version
 # {package: (SHA-512 of its tarball, as npm's registry states it, {file in it: file in litert/})}.
 # WebAssembly comes with relaxed SIMD and, for browsers that lack that, without; the page needs
 # neither the variant with threads nor the one for WebGPU.
-_PACKAGES = {
+PACKAGES = {
     "core": (
         "PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
         {"dist/index.js": "core.js"}
@@ -79,8 +79,8 @@ def write_page(path, model, options):
     for name, text in texts.items():
         (path / name).write_text(text, encoding="utf-8")
     (path / "litert").mkdir()
-    for package, (_, files) in _PACKAGES.items():
-        with tarfile.open(_tarball(package)) as archive:
+    for package, (_, files) in PACKAGES.items():
+        with tarfile.open(tarball(package)) as archive:
             for member, name in files.items():
                 content = archive.extractfile(f"package/{member}").read()  # type: ignore[union-attr]
                 if member.startswith("dist/"):
@@ -94,9 +94,9 @@ def _without_a_bundler(script):
     return re.sub(rb"//# sourceMappingURL=.*", b"// Changed: see NOTICE.txt", script)
 
 
-def _tarball(package):
+def tarball(package):
     """The path of a package of LiteRT.js, fetched if need be; it is whole."""
-    expected, _ = _PACKAGES[package]
+    expected, _ = PACKAGES[package]
     path = cache_folder() / f"litertjs-{package}-{LITERT}.tgz"  # as npm names it
     if path.exists() and _sha512(path) == expected:
         return path

@@ -5,6 +5,8 @@ import { preprocess, seenPart } from "./preprocess.js";
 
 const SHOWN = 5; // classes
 const LARGEST = 800; // pixels of the longer side, on the page
+const GLOW = [255, 0, 120]; // of attention; few things have this colour
+const OPACITY = 190; // of 255, where attention is highest
 
 const { picture, seen, attention, file, camera, overlay, status, answers, classes, stream } =
   Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
@@ -53,7 +55,9 @@ function drawAttention(map) {
   attention.height = map.rows;
   const most = Math.max(...map.values);
   const pixels = new ImageData(map.columns, map.rows);
-  map.values.forEach((value, index) => pixels.data.set([255, 60, 0, (value / most) * 190], 4 * index));
+  map.values.forEach((value, index) => {
+    pixels.data.set([...GLOW, (value / most) * OPACITY], 4 * index);
+  });
   attention.getContext("2d").putImageData(pixels, 0, 0);
 }
 
@@ -75,11 +79,8 @@ async function openFile(chosen) {
   const mine = ++turn;
   let bitmap;
   try {
-    // As training decodes: upright, and without the colour profile.
-    bitmap = await createImageBitmap(chosen, {
-      imageOrientation: "from-image",
-      colorSpaceConversion: "none",
-    });
+    // As training decodes: without the colour profile. Upright it is by itself.
+    bitmap = await createImageBitmap(chosen, { colorSpaceConversion: "none" });
   } catch {
     say(`${chosen.name} is no picture that this browser can read; try a JPEG or PNG.`, true);
     return;
