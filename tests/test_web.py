@@ -195,14 +195,15 @@ def probabilities(model, file):
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """PNG and JPEG files: parts, of 8 sizes, of the two photographs that scikit-learn comes with"""
+    """Image files: parts, of 16 sizes, of the two photographs that scikit-learn comes with"""
     folder = tmp_path_factory.mktemp("pictures")
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     for index in range(16):
         left, top = 30 * index, 20 * (index % 4)
         size = (60 + 23 * index, 300 - 13 * index)
         part = photographs[index % 2].crop((left, top, left + size[0], top + size[1]))
-        part.save(folder / f"{index:02}.{('png', 'jpg')[index % 4 == 3]}", quality=95)
+        suffix = ("png", "jpg", "bmp", "gif", "webp")[index % 5]
+        part.save(folder / f"{index:02}.{suffix}", quality=95)
     return sorted(folder.iterdir())
 
 
