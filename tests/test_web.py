@@ -341,7 +341,8 @@ def test_a_page_may_not_ask_another_host(folder, serve, chromium):
     assert other.requests == []
 
 
-def test_pictures_can_be_dropped(model, page, pictures):
+def test_pictures_can_be_dropped(model, page, folder, pictures):
+    shutil.copy(pictures[0], folder)
     dropped = f"""
         const [done] = arguments;
         fetch('{pictures[0].name}').then((response) => response.blob()).then((blob) => {{
@@ -449,6 +450,8 @@ def watching(folder, tmp_path_factory):
 
     copy = tmp_path_factory.mktemp("watching") / "page"
     shutil.copytree(folder, copy)
+    rule = json.dumps(dataclasses.asdict(Preprocessing((16, 24), **NORMALISATION)))
+    (copy / "preprocessing.json").write_text(rule)
     module, spec = tf.Module(), tf.TensorSpec((1, 16, 24, 3), tf.uint8, "images")
     module.answer = tf.function(answer, input_signature=[spec])
     tf.saved_model.save(module, str(copy.with_name("saved_model")), module.answer)
@@ -460,8 +463,6 @@ def test_attention_lies_over_the_picture(watching, serve, chromium, tmp_path):
     pixels = np.zeros((160, 240, 3), "uint8")
     pixels[48:72, 168:192] = 255  # in one patch of 40x40 pixels: (1, 4)
     Image.fromarray(pixels).save(tmp_path / "spot.png")
-    rule = json.dumps(dataclasses.asdict(Preprocessing((16, 24), **NORMALISATION)))
-    (watching / "preprocessing.json").write_text(rule)
     page = Page(chromium, serve(watching).address)
     assert not page.element("attention").is_displayed()
 
