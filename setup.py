@@ -32,6 +32,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "scipy>=1.13",
+    "selenium>=4.30",
     "tensorflow-serving-api>=2.19",
 ]
 TORCH = ["timm==1.0.31", "torch==2.13.0", "torchvision==0.28.0"]

@@ -6,7 +6,7 @@ def to_saved_model(model, folder, **options):
 
     Args:
         model: ViT, or the path of its .keras file.
-        folder: where it goes, `saved_model/1` for instance; must not exist.
+        folder: where it goes, `saved_model/1` for instance; an earlier one there is replaced.
         **options: as in `to_tflite`, but `quantization`.
 
     Returns:
@@ -56,3 +56,20 @@ def to_onnx(model, path, quantization="float32", **options):
     from export.export import write
 
     return write(model, "onnx", path, quantization, **options)
+
+
+def to_web(model, folder, quantization="float32", **options):
+    """Writes a static page that classifies pictures in a browser, see `export.page`.
+
+    Args:
+        model: ViT, or the path of its .keras file.
+        folder: where it goes; an earlier page there is replaced when this one is complete.
+        quantization: "float32", "float16" or "dynamic".
+        **options: as in `to_tflite`, but `batch` and `preprocess`.
+
+    Returns:
+        as `to_tflite`, of the .tflite file in the page, judged in LiteRT's interpreter.
+    """
+    from export.export import write
+
+    return write(model, "web", folder, quantization, **options)

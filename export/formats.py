@@ -13,6 +13,7 @@ from collections.abc import Callable
 from export import onnx_model
 from export.int8 import write_int8
 from export.metadata import attach_metadata
+from export.page import MODEL, in_folder, write_page
 from export.quantize import count_operations, write_dynamic, write_float16, write_int16x8
 from export.runtimes import run_alone
 from export.savedmodel import write_saved_model
@@ -99,6 +100,16 @@ FORMATS = {
         finish=onnx_model.describe,
         run=functools.partial(run_alone, "onnx"),
         operations=onnx_model.count_operations,
+        tolerance=2e-5,
+    ),
+    "web": Format(
+        target=lambda folder, suffix: folder / f"web{suffix}",
+        prepare=lambda model, path, options: convert(model, path, attention=options.attention),
+        kinds={kind: in_folder(KINDS[kind]) for kind in ("float32", "float16", "dynamic")},
+        finish=write_page,
+        # Whoever exports need not have a browser.
+        run=lambda path, *given: run_alone("tflite", path / MODEL, *given),
+        operations=lambda path: count_operations(path / MODEL),
         tolerance=2e-5,
     ),
 }

@@ -7,9 +7,9 @@ from tabulate import tabulate
 from vit_keras.files import write_json, write_text
 
 NOTES = """
-- **Accuracy** was measured with the artefact itself, in its own runtime, on {source}; the Keras
-  model has {keras_accuracy:.1%} of them right. The change is that of the same images, with its 95 %
-  confidence interval (Agresti and Min, matched pairs).
+- **Accuracy** was measured with the artefact itself, in its own runtime (a page's model in LiteRT's
+  interpreter), on {source}; the Keras model has {keras_accuracy:.1%} of them right. The change is
+  that of the same images, with its 95 % confidence interval (Agresti and Min, matched pairs).
 - **Same label** and **max difference** compare with the Keras model: the most probable class, and
   probabilities (of a SavedModel also logits).
 - **ms** is the median time of one image on this machine, of a SavedModel from the file's bytes on;

@@ -17,7 +17,7 @@ OF_CLASSES = ("files", "pixels", "logits")  # the answers that name one
 
 
 class RefusedError(InputError):
-    """An artefact is not what it should be, and was not published."""
+    """An artefact is not what it should be, or cannot be made here, and was not published."""
 
 
 @dataclasses.dataclass(frozen=True)

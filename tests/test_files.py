@@ -1,9 +1,12 @@
 """Files appear whole or not at all."""
 
 import json
+import os
+import pathlib
 
 import pytest
 
+from vit_keras.errors import InputError
 from vit_keras.files import replacing, write_json
 
 
@@ -43,3 +46,45 @@ def test_json_keeps_letters(tmp_path):
 
     assert "crème" in (tmp_path / "a.json").read_text()
     assert json.loads((tmp_path / "a.json").read_text()) == {"class": "crème"}
+
+
+def test_a_folder_takes_the_place_of_one_with_the_same_files(tmp_path):
+    for text in ("old", "new"):
+        with replacing(tmp_path / "page") as path:
+            (path / "part").mkdir(parents=True)
+            (path / "part" / "file").write_text(text)
+
+    assert (tmp_path / "page" / "part" / "file").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_never_takes_other_files_away(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("dear")
+
+    lost = pytest.raises(InputError, match="already holds letter, which would be lost")
+    with lost, replacing(tmp_path / "home") as path:
+        path.mkdir()
+
+    assert (tmp_path / "home" / "letter").read_text() == "dear"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_where_a_folder_cannot_be_moved_the_old_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "file").write_text("old")
+    rename = os.rename
+
+    def renames_nothing_new(source, target):
+        if pathlib.Path(source).name == "page" and pathlib.Path(source).parent != tmp_path:
+            raise PermissionError
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", renames_nothing_new)
+
+    with pytest.raises(PermissionError), replacing(tmp_path / "page") as path:
+        path.mkdir()
+        (path / "file").write_text("new")
+
+    assert (tmp_path / "page" / "file").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1

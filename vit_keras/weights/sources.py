@@ -70,17 +70,21 @@ def in_run_folder(path) -> pathlib.Path:
     return inside if inside.is_file() else path
 
 
+def cache_folder() -> pathlib.Path:
+    """Where fetched files are kept; it need not exist."""
+    home = os.environ.get("KERAS_HOME", "~/.keras")  # where Keras's get_file puts files, too
+    return pathlib.Path(home).expanduser() / "vit_keras"
+
+
 def _download(address, sha256) -> pathlib.Path:
     """Fetches a file into Keras's cache, under its address's own folder"""
-    home = os.environ.get("KERAS_HOME", "~/.keras")  # where get_file puts files, too
-    cache = pathlib.Path(home).expanduser() / "vit_keras"
     try:
         name = pathlib.PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(address).path)).name
     except ValueError as error:
         raise InputError(f"{address} is no address: {error}.") from error
     if not name:
         raise InputError(f"{address} names no file.")
-    target = cache / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+    target = cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:16] / name
     if target.exists() and (sha256 is None or _sha256(target) == sha256.lower()):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,133 @@
+// A picture -> the pixels that the model takes, by the rule in preprocessing.json, as Keras makes
+// them. The rule's fields are those of vit_keras/preprocessing.py.
+
+// What TensorFlow's antialiased resize weighs pixels with: {name: [how far, weight by distance]}.
+// Distances are in pixels, of the picture or of the result, whichever are larger.
+const KERNELS = {
+  bilinear: [1, (x) => 1 - x],
+  // Keys (1981) with a = -1/2
+  bicubic: [2, (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((2.5 - 0.5 * x) * x - 4) * x + 2)],
+};
+const STRIP = 256; // rows read at a time: some phones have no canvas of a whole photograph's size
+
+/**
+ * Resizes and crops a picture as the model was trained to see it.
+ *
+ * @param bitmap ImageBitmap, upright.
+ * @param rule what preprocessing.json holds.
+ * @return Uint8Array (height, width, channels), row by row.
+ */
+export function preprocess(bitmap, rule) {
+  const [height, width] = rule.image_size;
+  const channels = rule.mean.length;
+  const { cut, down, across } = plan(bitmap, rule);
+  const canvas = new OffscreenCanvas(cut.width, Math.min(STRIP, cut.height));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.globalCompositeOperation = "copy"; // nothing of the strip before shines through
+  const narrowed = new Float32Array(cut.height * width * channels);
+  for (let y = 0; y < cut.height; y += STRIP) {
+    const rows = Math.min(STRIP, cut.height - y);
+    context.drawImage(bitmap, cut.x, cut.y + y, cut.width, rows, 0, 0, cut.width, rows);
+    const pixels = take(context.getImageData(0, 0, cut.width, rows).data, channels);
+    const strip = resample(pixels, rows, cut.width, channels, across);
+    narrowed.set(strip, y * width * channels);
+  }
+  const resized = resample(narrowed, 1, cut.height, width * channels, down);
+  return new Uint8Array(new Uint8ClampedArray(resized).buffer); // clamped ones are rounded
+}
+
+/** The part of a picture that the model sees: {x, y, width, height}, in its pixels, fractions too. */
+export function seenPart(bitmap, rule) {
+  const { cut, size, start } = plan(bitmap, rule);
+  const [height, width] = rule.image_size;
+  return {
+    x: cut.x + (start[1] / size[1]) * cut.width,
+    y: cut.y + (start[0] / size[0]) * cut.height,
+    width: (width / size[1]) * cut.width,
+    height: (height / size[0]) * cut.height,
+  };
+}
+
+/**
+ * How the rule applies to a picture: `cut` of it is resized to `size` (rows, columns), of which
+ * image_size is kept, from `start` on; `down` and `across` are the spans of what is kept.
+ */
+function plan(bitmap, { image_size: kept, resize, crop, interpolation }) {
+  const size = kept.map((side) => roundHalfToEven(side / crop));
+  const whole = [bitmap.height, bitmap.width];
+  // As Keras counts, in float32: the largest part with the proportions of the result.
+  const fitting = (axis) => {
+    const other = 1 - axis;
+    const side = Math.fround(Math.fround(whole[other] * size[axis]) / size[other]);
+    return Math.max(1, Math.min(whole[axis], Math.trunc(side)));
+  };
+  const [height, width] = resize === "crop" ? [fitting(0), fitting(1)] : whole;
+  const start = size.map((side, axis) => Math.floor((side - kept[axis]) / 2));
+  const keptSpans = (length, axis) =>
+    spans(length, size[axis], interpolation).slice(start[axis], start[axis] + kept[axis]);
+  return {
+    cut: { x: (whole[1] - width) >> 1, y: (whole[0] - height) >> 1, width, height },
+    size,
+    start,
+    down: keptSpans(height, 0),
+    across: keptSpans(width, 1),
+  };
+}
+
+/** What each of `size` pixels is made of: the first of `length`, and the weights from there on. */
+function spans(length, size, interpolation) {
+  const [reach, weigh] = KERNELS[interpolation];
+  const scale = length / size;
+  const unit = Math.max(1, scale);
+  return Array.from({ length: size }, (_, index) => {
+    const centre = (index + 0.5) * scale;
+    const first = Math.max(0, Math.ceil(centre - reach * unit - 0.5));
+    const last = Math.min(length - 1, Math.floor(centre + reach * unit - 0.5));
+    const weights = Array.from({ length: last - first + 1 }, (_, step) =>
+      weigh(Math.abs(first + step + 0.5 - centre) / unit),
+    );
+    const sum = weights.reduce((total, weight) => total + weight);
+    return { first, weights: weights.map((weight) => weight / sum) };
+  });
+}
+
+/** Resamples the middle axis: (outer, length, inner) -> (outer, spans, inner) */
+function resample(values, outer, length, inner, spans) {
+  const result = new Float32Array(outer * spans.length * inner);
+  let at = 0;
+  for (let block = 0; block < outer; block++) {
+    for (const { first, weights } of spans) {
+      for (let index = 0; index < inner; index++) {
+        let from = (block * length + first) * inner + index;
+        let sum = 0;
+        for (let step = 0; step < weights.length; step++, from += inner) {
+          sum += weights[step] * values[from];
+        }
+        result[at++] = sum;
+      }
+    }
+  }
+  return result;
+}
+
+/** RGBA -> RGB or grey, as training decodes pictures */
+function take(rgba, channels) {
+  const result = new Float32Array((rgba.length / 4) * channels);
+  for (let from = 0, to = 0; from < rgba.length; from += 4, to += channels) {
+    const [red, green, blue] = [rgba[from], rgba[from + 1], rgba[from + 2]];
+    if (channels === 1) {
+      result[to] = Math.round(0.299 * red + 0.587 * green + 0.114 * blue); // BT.601
+    } else {
+      result[to] = red;
+      result[to + 1] = green;
+      result[to + 2] = blue;
+    }
+  }
+  return result;
+}
+
+/** Python's round */
+function roundHalfToEven(number) {
+  const rounded = Math.round(number);
+  return rounded - number === 0.5 && rounded % 2 ? rounded - 1 : rounded;
+}
