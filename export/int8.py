@@ -5,7 +5,9 @@ Which parts are to blame depends on the weights, so each file is searched for th
 """
 
 import bisect
+import pathlib
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -13,12 +15,13 @@ from ai_edge_litert.interpreter import Interpreter
 
 from export.quantize import THREADS, StaticQuantizer
 from export.run_alone import ask_tflite
+from export.smooth import smooth
 
 SCANNED = 32  # images on which each part is tried alone
 
 
 def write_int8(source, path, images, options):
-    """Quantises every part, and then takes back as few as keep the accuracy.
+    """Smooths the file, quantises every part, and then takes back as few as keep the accuracy.
 
     Each part is first quantised alone, and the answers to a few images are compared with those of
     the float32 file. In the order of what they change, parts are left in float: of layers with
@@ -41,8 +44,15 @@ def write_int8(source, path, images, options):
         "accuracy", that of the float32 file}. A distance is the part of the probability that moves
         to other classes.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        smoothed = pathlib.Path(folder) / "smoothed"
+        smooth(source, smoothed, images["calibration"])
+        static = StaticQuantizer(smoothed, images["calibration"], 8)
+        return _search(static, source, path, images, options.max_drop)
+
+
+def _search(static, source, path, images, max_drop):
     search = images["search"]
-    static = StaticQuantizer(source, images["calibration"], 8)
     expected = _classify(source, search)
     labels = expected.argmax(axis=1) if search.labels is None else search.labels
     few = search.first(SCANNED)
@@ -71,7 +81,7 @@ def write_int8(source, path, images, options):
     def passes(in_float):
         write(in_float)
         tries.append({"parts_in_float": in_float, "accuracy": accuracy(_classify(path, search))})
-        return tries[-1]["accuracy"] >= accuracy(expected) - options.max_drop
+        return tries[-1]["accuracy"] >= accuracy(expected) - max_drop
 
     layers = [part for part in static.parts if part.name.startswith("block_")]
     others = order = ranked([part for part in static.parts if part not in layers])

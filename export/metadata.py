@@ -83,7 +83,13 @@ def add_buffer(content, name, data):
     entry = schema.MetadataT(name, buffer=len(model.buffers))
     model.buffers.append(schema.BufferT(np.frombuffer(data, "uint8")))
     model.metadata = [*(model.metadata or []), entry]
-    builder = AligningBuilder(len(content) + len(data) + 65536)  # grows by itself, but slowly
+    return pack(model)
+
+
+def pack(model):
+    """A ModelT -> a .tflite file's bytes"""
+    data = (buffer.data for buffer in model.buffers if buffer.data is not None)
+    builder = AligningBuilder(sum(map(len, data)) + 2**20)  # grows by itself, but slowly
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 

@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tiny import TINY, photograph, randomise, tiny_model
 
 import export as exporting
@@ -21,6 +22,8 @@ from export.images import load_images
 from export.int8 import write_int8
 from export.options import Options
 from export.quantize import StaticQuantizer, count_operations, find_parts
+from export.run_alone import ask_tflite
+from export.smooth import smooth
 from export.tflite import convert
 from export.verify import change_of_accuracy
 from vit_keras import InputError, load_model
@@ -355,3 +358,43 @@ def test_a_square_image_may_be_merged_down_to_few_patches():
     model = vit_keras.build_vit("vit_b16", image_size=8, **{**TINY, "depth": 3}, merge_tokens=9)
 
     assert model.get_layer("block_2").output[0].shape[1] == 1 + 1  # 4, 2, 1 patches
+
+
+def test_smoothing_keeps_the_function_and_evens_out_the_channels(model, source, data, tmp_path):
+    images, path = load_images(model, data=data), tmp_path / "smoothed"
+
+    smooth(source, path, images["calibration"])
+
+    before, after = (
+        ask_tflite(Interpreter(str(file)), images["search"].pixels)["probabilities"]
+        for file in (source, path)
+    )
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    file = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    (graph,) = file.subgraphs
+    names = [tensor.name.decode() for tensor in graph.tensors]
+    smoothed = [index for index, name in enumerate(names) if name.endswith("/smoothed")]
+    # Of block 0 both norms, of block 1 the second: of what the first gives, only a part is asked.
+    assert len(smoothed) == count_operations(path)["MUL"] - count_operations(source)["MUL"] == 3
+    interpreter = Interpreter(
+        str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    reach: dict[int, list] = {}
+    for pixels in images["calibration"].pixels[:32]:
+        ask_tflite(interpreter, pixels[np.newaxis])
+        for index in smoothed:
+            product = next(op for op in graph.operators if index in op.outputs)
+            for tensor in (product.inputs[0], index):
+                values = np.abs(interpreter.get_tensor(tensor)).reshape(-1, 48).max(axis=0)
+                reach.setdefault(tensor, []).append(values)
+    for index in smoothed:
+        product = next(op for op in graph.operators if index in op.outputs)
+        layer = next(op for op in graph.operators if index in op.inputs)
+        kernel = file.buffers[graph.tensors[layer.inputs[1]].buffer].data.view("float32")
+        columns = np.abs(kernel.reshape(-1, 48)).max(axis=0)
+        old, new = (np.max(reach[tensor], axis=0) for tensor in (product.inputs[0], index))
+        # max |x| ^ (1 - a) * max |w| ^ (1 - a) of what was: section 4 of the paper.
+        factors = old / new
+        np.testing.assert_allclose(new, (old * columns / factors) ** 0.25, rtol=1e-4)
