@@ -11,10 +11,12 @@ APP = [
     "ai-edge-litert>=2.1,<3",
     "ai-edge-quantizer>=0.10,<0.12",
     "flatbuffers>=25.9",
+    "markdown-it-py>=3",
     "matplotlib>=3.9",
     "psutil>=5.9",
     "pydantic>=2.9,<3",
     "scikit-learn>=1.5",
+    "scipy>=1.13",
     "tabulate>=0.9",
     "tensorboard>=2.20,<2.22",
 ]
@@ -27,7 +29,6 @@ TEST = [
     "pytest>=8.3",
     "pytest-xdist>=3.6",
     "ruff>=0.8",
-    "scipy>=1.13",
 ]
 TORCH = ["timm==1.0.31", "torch==2.13.0", "torchvision==0.28.0"]
 BENCH = [

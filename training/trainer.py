@@ -1,7 +1,9 @@
 """Model + recipe -> the model that `fit` is called on, its phases and its callbacks."""
 
 import contextlib
+import csv
 import math
+import time
 
 import keras
 import numpy as np
@@ -110,6 +112,46 @@ class StopOnNaN(keras.callbacks.Callback):
             where = f"step {step}" if group == 1 else f"one of the {group} steps up to {step}"
             self.found = f"{where} of epoch {self.epoch + 1} (learning rate {rate:.3g})"
             self.model.stop_training = True
+
+
+class WritePace(keras.callbacks.Callback):
+    """Appends a row to pace.csv after each epoch: its learning rate, its images, their seconds.
+
+    Not to history.csv, which is the same for a run that went on and for one that was left alone.
+    Stands behind the callbacks whose time counts as validation: those that save.
+
+    Args:
+        path: of the file.
+        batch_size: images a step.
+    """
+
+    def __init__(self, path, batch_size):
+        super().__init__()
+        self.path = path
+        self.batch_size = batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun, self.trained = time.monotonic(), None
+
+    def on_test_begin(self, logs=None):
+        self.trained = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        ended = time.monotonic()
+        trained = self.trained or ended
+        row = {
+            "epoch": epoch,
+            # After the epoch's last step.
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "images": self.params["steps"] * self.batch_size,
+            "seconds": f"{trained - self.begun:.3f}",
+            "validation_seconds": f"{ended - trained:.3f}",
+        }
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row)
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
 
 
 def build_trainer(model, recipe, steps_per_epoch, epochs, teacher=None):
