@@ -1,4 +1,4 @@
-"""python -m training data | fit | evaluate | predict"""
+"""python -m training data | fit | evaluate | predict | compare"""
 
 import argparse
 import os
@@ -98,6 +98,13 @@ def _parser():
     predict.add_argument("model", metavar="MODEL", help="a .keras file")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
     predict.add_argument("--top", type=_count, default=3, help="classes to print; 3 by default")
+
+    compare = commands.add_parser("compare", help="runs side by side, with the spread of seeds")
+    compare.set_defaults(run=_compare)
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
+    compare.add_argument(
+        "--out", type=pathlib.Path, help="folder for compare.md, compare.html and compare.png"
+    )
     return parser
 
 
@@ -201,6 +208,12 @@ def _predict(arguments):
                 print(f"{path}: {listed}", flush=True)
     if failed:
         sys.exit(1)
+
+
+def _compare(arguments):
+    from training.compare import compare
+
+    compare(arguments.runs, arguments.out)
 
 
 def _classifier(path):

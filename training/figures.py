@@ -46,7 +46,8 @@ def seeds(groups, title):
         for epoch, value in (point for run in runs for point in zip(*run, strict=True)):
             found.setdefault(epoch, []).append(value)
         means = [np.mean(values) for values in found.values()]
-        (line,) = axes.plot(list(found), means, marker=".", label=f"{label} ({len(runs)} run(s))")
+        count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+        (line,) = axes.plot(list(found), means, marker=".", label=f"{label}, {count}")
         low, high = zip(*((min(values), max(values)) for values in found.values()), strict=True)
         axes.fill_between(list(found), low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     _dress(axes, title, "epoch")

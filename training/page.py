@@ -33,8 +33,8 @@ img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
-th { color: var(--faint); font-weight: 600; }
+  vertical-align: top; }
+th { color: var(--faint); font-weight: 600; white-space: nowrap; }
 tbody tr:hover { background: var(--soft); }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; border-radius: 4px; }
 </style>
@@ -62,7 +62,9 @@ def write_page(path, title, text):
 
 def escape(text):
     """Any text -> Markdown that shows it as it is, also within the cell of a table"""
-    return re.sub(r"([\\`*_~^\[\]<>&|$#!])", r"\\\1", " ".join(str(text).split()))
+    # An underscore within a word means nothing, and is left as people read it.
+    special = r"[\\`*~\[\]<>&|$#]|(?<![^\W_])_|_(?![^\W_])"
+    return re.sub(special, r"\\\g<0>", " ".join(str(text).split()))
 
 
 def _with_pictures(text, folder):

@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix
 from tabulate import tabulate
 
 from training import figures
+from training.datasets import SPLIT_FOLDERS
 from training.evaluate import BINS, format_classes, reliability
 from training.page import escape, write_page
 from training.record import read_columns
@@ -104,7 +105,8 @@ def _summary(record, evaluation, quality):
         evaluation: that of evaluation.json.
         quality: [(what, how much), ...] of what the model is for.
     """
-    splits = (f"{count:,} {split}" for split, count in evaluation["splits"].items())
+    counts = evaluation["splits"]
+    splits = (f"{counts[split]:,} {split}" for split in SPLIT_FOLDERS if split in counts)
     rows = [
         *quality,
         ("images", ", ".join(splits)),
@@ -128,7 +130,7 @@ def _accuracy(evaluation):
     reused = ", which also chose the model" * (evaluation["split"] == "validation")
     rows = [
         ("**accuracy**", f"**{evaluation['accuracy']:.1%}** of {images}{reused}"),
-        ("", f"95 % interval: {low:.1%} to {high:.1%} (Wilson)"),
+        ("95 % interval (Wilson)", f"{low:.1%} to {high:.1%}"),
     ]
     if "top5_accuracy" in evaluation:
         rows.append(("top-5 accuracy", f"{evaluation['top5_accuracy']:.1%}"))
