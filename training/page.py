@@ -61,9 +61,10 @@ def write_page(path, title, text):
 
 
 def escape(text):
-    """Any text -> Markdown that shows it as it is, also within the cell of a table"""
-    # An underscore within a word means nothing, and is left as people read it.
-    special = r"[\\`*~\[\]<>&|$#]|(?<![^\W_])_|_(?![^\W_])"
+    """Any text -> Markdown that shows it as it is, within a line or the cell of a table"""
+    # What means nothing is left as people read it: brackets without an address behind them, and
+    # underscores within words.
+    special = r"[\\`*~<&|$#]|\](?=\()|(?<![^\W_])_|_(?![^\W_])"
     return re.sub(special, r"\\\g<0>", " ".join(str(text).split()))
 
 

@@ -1,7 +1,6 @@
 """Model + recipe -> the model that `fit` is called on, its phases and its callbacks."""
 
 import contextlib
-import csv
 import math
 import time
 
@@ -13,9 +12,11 @@ from training.losses import LOSSES
 from training.optimizer import build_optimizer
 from training.tune import restrict
 from vit_keras.distillation import Distiller
-from vit_keras.files import replacing
+from vit_keras.files import replacing, write_text
 from vit_keras.positions import resize_positions
 from vit_keras.weights import from_weights
+
+PACE = "epoch,learning_rate,images,seconds,validation_seconds\n"
 
 
 class SaveBest(keras.callbacks.Callback):
@@ -115,7 +116,7 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class WritePace(keras.callbacks.Callback):
-    """Appends a row to pace.csv after each epoch: its learning rate, its images, their seconds.
+    """Adds a row to pace.csv after each epoch: its last learning rate, its images, their seconds.
 
     Not to history.csv, which is the same for a run that went on and for one that was left alone.
     Stands behind the callbacks whose time counts as validation: those that save.
@@ -139,19 +140,11 @@ class WritePace(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         ended = time.monotonic()
         trained = self.trained or ended
-        row = {
-            "epoch": epoch,
-            # After the epoch's last step.
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "images": self.params["steps"] * self.batch_size,
-            "seconds": f"{trained - self.begun:.3f}",
-            "validation_seconds": f"{ended - trained:.3f}",
-        }
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if not file.tell():
-                writer.writeheader()
-            writer.writerow(row)
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        images = self.params["steps"] * self.batch_size
+        row = f"{epoch},{rate},{images},{trained - self.begun:.3f},{ended - trained:.3f}\n"
+        before = self.path.read_text() if self.path.exists() else PACE
+        write_text(self.path, before + row)
 
 
 def build_trainer(model, recipe, steps_per_epoch, epochs, teacher=None):
