@@ -155,18 +155,22 @@ def _training(run):
         for name in ("loss", "accuracy")
         if name in history
     }
+    note = "The head alone was trained, with several strengths of its penalty."
     if pace:
+        note = (
+            "Training values are means over an epoch, in which the weights still change, of images "
+            "that may be augmented and labels that may be smoothed: validation can look better."
+        )
         epochs, images = pace["images"]
         rates = np.array(images) / pace["seconds"][1]
         panels["learning rate after each epoch"] = {"": pace["learning_rate"]}
         panels["images a second (the first epoch compiles)"] = {"": (epochs, rates)}
     _save(figures.curves(panels, along=next(iter(history))), run / "curves.png")
-    return """## Training
+    return f"""## Training
 
 ![learning curves](curves.png)
 
-Training values are means over an epoch, in which the weights still change, of images that may be
-augmented and labels that may be smoothed: validation can look better."""
+{note}"""
 
 
 def _confusions(probabilities, examples):
@@ -206,7 +210,7 @@ def _calibration(evaluation, measured):
 def _made(record, recipe):
     """How the model came about -> sections"""
     rows = [
-        *((name, record[name]) for name in ("begun", "machine", "commit", "seed")),
+        *((name, record[name]) for name in ("begun", "commit", "seed")),
         *record["versions"].items(),
     ]
     return (
