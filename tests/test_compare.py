@@ -103,9 +103,11 @@ def test_command_prints_and_writes(variation, tmp_path, capsys):
     main(["compare", *map(str, runs), "--out", str(tmp_path / "out")])
 
     text = capsys.readouterr().out
-    assert cells(text, "A")[1:5] == ["0, 1", "10 validation", "65.0% ± 7.1%", "60.0% to 70.0%"]
-    assert cells(text, "B")[3:5] == ["90.0% ± 14.1%", "80.0% to 100.0%"]
-    assert cells(text, "epochs") == ["epochs", "3", "9"]
+    assert cells(text, "seeds")[1:] == ["0, 1", "0, 1"]
+    assert cells(text, "images")[1:] == ["10 validation", "10 validation"]
+    assert cells(text, "accuracy")[1:] == ["65.0% ± 7.1%", "90.0% ± 14.1%"]
+    assert cells(text, "lowest to highest")[1:] == ["60.0% to 70.0%", "80.0% to 100.0%"]
+    assert cells(text, "epochs")[1:] == ["3", "9"]
     assert cells(text, "runs")[1] == f"{runs[0]}, {runs[1]}"
     assert "| seed " not in text
     assert "| learning_rate" not in text

@@ -211,7 +211,7 @@ def test_class_names_may_hold_any_characters(recipe, photographs, tmp_path):
     fit(dataclasses.replace(recipe, data=str(tmp_path / "data"), epochs=1), tmp_path / "run")
 
     assert r"| red \$x\_\$ \| y " in (tmp_path / "run" / "report.md").read_text()
-    assert "<td>red $x_$ | y</td>" in (tmp_path / "run" / "report.html").read_text()
+    assert ">red $x_$ | y</td>" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_classes_that_cannot_be_learned_are_refused(recipe, photographs, tmp_path):

@@ -169,24 +169,31 @@ def disagreement(pairs):
 
 
 def _measured(groups):
-    """A row for each group: what its runs reached, and what they took"""
-    rows = []
-    for name, runs in groups.items():
-        first = runs[0].evaluation
-        row = {"": name, "seeds": ", ".join(str(run.seed) for run in runs)}
-        row["images"] = f"{first['images']:,} {first['split']}"
-        for key, (title, form) in MEASURED.items():
-            values = [run.evaluation[key] for run in runs if key in run.evaluation]
-            if values:
-                row[title] = spread(values, form)
-            if key == "accuracy" and values:
-                row["lowest to highest"] = f"{min(values):{form}} to {max(values):{form}}"
-        rows.append(row)
-    table = tabulate(rows, "keys", tablefmt="github", disable_numparse=True)
+    """A column for each group: what its runs reached, and what they took"""
+    columns = [_reached(runs) for runs in groups.values()]
+    titles = dict.fromkeys(title for column in columns for title in column)
+    rows = [(title, *(column.get(title, "") for column in columns)) for title in titles]
+    table = tabulate(rows, ("", *groups), tablefmt="github", disable_numparse=True)
     return (
         f"{table}\n\n± is the sample standard deviation over seeds, where they differ. Seconds are "
         f"those of the whole run, images a second those of training."
     )
+
+
+def _reached(runs):
+    """{what: how much} of a group"""
+    first = runs[0].evaluation
+    cells = {
+        "seeds": ", ".join(str(run.seed) for run in runs),
+        "images": f"{first['images']:,} {first['split']}",
+    }
+    for key, (title, form) in MEASURED.items():
+        values = [run.evaluation[key] for run in runs if key in run.evaluation]
+        if values:
+            cells[title] = spread(values, form)
+        if key == "accuracy" and values:
+            cells["lowest to highest"] = f"{min(values):{form}} to {max(values):{form}}"
+    return cells
 
 
 def _changes(groups):

@@ -35,6 +35,7 @@ table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 th { color: var(--faint); font-weight: 600; white-space: nowrap; }
+td + td { overflow-wrap: anywhere; min-width: 3.5rem; }
 tbody tr:hover { background: var(--soft); }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; border-radius: 4px; }
 </style>
