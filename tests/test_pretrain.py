@@ -152,7 +152,8 @@ def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
 
     found = {path.name for path in run.iterdir()}
     assert found == {"config.json", "curves.png", "evaluation.json", "history.csv", "inpainting",
-                     "inpainting.png", "model.keras", "report.md", "tensorboard"}  # fmt: skip
+                     "inpainting.png", "model.keras", "pace.csv", "report.html", "report.md",
+                     "tensorboard"}  # fmt: skip
     assert [path.name for path in (run / "inpainting").iterdir()] == ["epoch-002.png"]
     assert Image.open(run / "inpainting.png").size[0] > 500
     assert f"--weights {run} --data" in (run / "report.md").read_text()

@@ -1,5 +1,6 @@
 """Runs that ended in the middle go on, and end as if they had not."""
 
+import csv
 import dataclasses
 import random
 import re
@@ -134,6 +135,9 @@ def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, sta
 
     assert any(step % 4 for step in steps)  # in the middle of epochs
     same_run(alone, killed)
+    for run in (alone, killed):
+        with open(run / "pace.csv") as file:
+            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(150))
 
 
 def newest(run):

@@ -1,4 +1,4 @@
-"""python -m training data | fit | evaluate | predict | explain"""
+"""python -m training data | fit | evaluate | predict | explain | compare"""
 
 import argparse
 import os
@@ -109,6 +109,13 @@ def _parser():
     explain.add_argument(
         "--fusion", default="mean", help="of the heads, for the rollout: mean, max or min"
     )
+
+    compare = commands.add_parser("compare", help="runs side by side, with the spread of seeds")
+    compare.set_defaults(run=_compare)
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
+    compare.add_argument(
+        "--out", type=pathlib.Path, help="folder for compare.md, compare.html and compare.png"
+    )
     return parser
 
 
@@ -218,6 +225,12 @@ def _explain(arguments):
     from training.explain import explain
 
     explain(_classifier(arguments.model), arguments.images, arguments.out, arguments.fusion)
+
+
+def _compare(arguments):
+    from training.compare import compare
+
+    compare(arguments.runs, arguments.out)
 
 
 def _classifier(path):

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from training.figures import plain
 from training.predict import decode, find_images
-from training.report import plain
 from vit_keras.explain import attention_maps, attention_rollout, patch_filters, position_similarity
 from vit_keras.files import replacing
 
@@ -67,13 +67,14 @@ def _names(paths):
     return names
 
 
-def overlays(model, images, fusion="mean"):
+def overlays(model, images, fusion="mean", classes=()):
     """Images, and how much each of their patches counts in the model's answer -> Figure
 
     Args:
         model: ViT with classes.
         images: (count, height, width, channels), 0..255, of the model's size.
         fusion: as in `attention_rollout`.
+        classes: the names of theirs, where somebody knows them.
     """
     normalised = model.preprocessing.normalise(images)
     maps = keras.ops.convert_to_numpy(attention_rollout(model, normalised, fusion))
@@ -97,6 +98,8 @@ def overlays(model, images, fusion="mean"):
         over.imshow(found, alpha=0.6, extent=(-0.5, width - 0.5, height - 0.5, -0.5), **UPSAMPLED)
         best = answer.argmax()
         plainly.set_title(f"{names[best]}, {answer[best]:.0%}", fontsize=9)
+    for (_, over), name in zip(pairs, plain(classes), strict=False):
+        over.set_title(f"is: {name}", fontsize=9)
     return figure
 
 

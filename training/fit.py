@@ -35,13 +35,14 @@ from training.pipeline import (
     model_batches,
 )
 from training.prepare import load_splits, new_model, only_readable, settings
-from training.record import describe_run, versions, write_samples
+from training.record import cost, describe_run, versions, write_predictions, write_samples
 from training.report import write_pretraining_report, write_report
 from training.teacher import answers, load_teacher
 from training.trainer import (
     EvaluateAverages,
     SaveBest,
     StopOnNaN,
+    WritePace,
     at_size,
     build_trainer,
     phases,
@@ -59,9 +60,9 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
     """Trains by the recipe and fills the run folder.
 
     The folder gets config.json (recipe, versions, seed, commit), model.keras (the best on the
-    validation images), history.csv, tensorboard/, samples/ (a few evaluation images),
-    evaluation.json and report.md with its pictures. The test images are looked at once, at the
-    end, and never decide anything.
+    validation images), history.csv, pace.csv, tensorboard/, samples/ (a few evaluation images),
+    evaluation.json, predictions.csv, and report.html and report.md with their pictures. The test
+    images are looked at once, at the end, and never decide anything.
 
     Args:
         recipe: Recipe.
@@ -100,6 +101,7 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
         stack.enter_context(_vanished_images())
         if resume:
             _compare_versions(run)
+            started -= cost(run / "pace.csv").get("training_seconds", 0)
         elif devices.chief:
             write_json(run / "config.json", describe_run(recipe, config, preprocessing))
         splits, _ = only_readable(splits, recipe, config.image_size, folder)
@@ -163,24 +165,26 @@ def _conclude(recipe, splits, run, started):
     evaluated = "test" if "test" in splits else "validation"
     model = load_model(run / "model.keras")
     if recipe.pretrain != "none":
-        return _conclude_pretraining(model, recipe, splits[evaluated], evaluated, run, started)
+        return _conclude_pretraining(model, recipe, splits, evaluated, run, started)
     probabilities = predict_probabilities(model, splits[evaluated])
     evaluation = {
         "split": evaluated,
         "model": model.description,
-        "seconds": round(time.monotonic() - started, 1),
+        **_totals(run, model, splits, started),
         **evaluate(probabilities, splits[evaluated]),
     }
     write_json(run / "evaluation.json", evaluation)
+    write_predictions(run / "predictions.csv", probabilities, splits[evaluated])
     short_side = 2 * max(as_image_size(model.config.image_size))
     write_samples(splits[evaluated], run / "samples", short_side)
-    write_report(run, recipe, evaluation, probabilities, splits[evaluated])
-    print(f"\n{format_evaluation(evaluation)}\n\nReport: {run / 'report.md'}")
+    write_report(run, recipe, evaluation, probabilities, splits[evaluated], model)
+    print(f"\n{format_evaluation(evaluation)}\n\nReport: {run / 'report.html'}")
     return evaluation
 
 
-def _conclude_pretraining(model, recipe, examples, split, run, started):
+def _conclude_pretraining(model, recipe, splits, split, run, started):
     """The reconstruction loss on images the model was not trained on, and a sheet of them"""
+    examples = splits[split]
     batches = _evaluated(examples, model, recipe)
     model.compile(jit_compile=recipe.jit)
     evaluation = {
@@ -188,14 +192,25 @@ def _conclude_pretraining(model, recipe, examples, split, run, started):
         "model": model.description,
         "images": len(examples),
         "loss": model.evaluate(batches, verbose=0),
-        "seconds": round(time.monotonic() - started, 1),
+        **_totals(run, model, splits, started),
     }
     write_json(run / "evaluation.json", evaluation)
     sheet(model, _shown(examples, model, recipe)).savefig(run / "inpainting.png", dpi=110)
     write_pretraining_report(run, recipe, evaluation)
     print(f"\nLoss {evaluation['loss']:.4f} on {len(examples):,} images ({split} split)")
-    print(f"\nReport: {run / 'report.md'}")
+    print(f"\nReport: {run / 'report.html'}")
     return evaluation
+
+
+def _totals(run, model, splits, started):
+    """The model's size and what the run took, as evaluation.json has them"""
+    return {
+        "splits": {split: len(examples) for split, examples in splits.items()},
+        "parameters": model.count_params(),
+        "bytes": (run / "model.keras").stat().st_size,
+        "seconds": round(time.monotonic() - started, 1),
+        **cost(run / "pace.csv"),
+    }
 
 
 def _evaluated(examples, model, recipe, cache_mib=0):
@@ -283,6 +298,7 @@ def _train(model, recipe, splits, run, devices, service, callbacks, start, image
                     write,
                     keras.callbacks.CSVLogger(run / "history.csv", append=True),
                     keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False),
+                    WritePace(run / "pace.csv", recipe.batch_size),
                 ],
                 shuffle=False,  # the batches are shuffled
                 verbose=(1 if sys.stdout.isatty() else 2) if devices.chief else 0,
@@ -330,15 +346,15 @@ def _vanished_images():
 
 
 def _forget(run, epochs):
-    """Leaves the first epochs, so many, in history.csv, and nothing that is half written."""
+    """Leaves the first epochs in history.csv and pace.csv, and nothing that is half written."""
     for half in (*run.glob(".*"), *run.glob("checkpoints/.*")):
         shutil.rmtree(half, ignore_errors=True)
-    path = run / "history.csv"
-    if path.exists() and epochs:
-        lines = path.read_text().splitlines(keepends=True)
-        write_text(path, "".join(lines[: 1 + epochs]))
-    else:
-        path.unlink(missing_ok=True)
+    for path in (run / "history.csv", run / "pace.csv"):
+        if path.exists() and epochs:
+            lines = path.read_text().splitlines(keepends=True)
+            write_text(path, "".join(lines[: 1 + epochs]))
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _description(recipe):

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from training.figures import plain
+from training.page import escape
 from training.pipeline import balanced_weights, model_batches, training_batches
 from training.prepare import load_splits, new_model, only_readable, settings
-from training.report import plain
 from training.teacher import load_teacher
 from training.trainer import build_trainer
 from training.tune import restrict
@@ -96,7 +97,7 @@ def balance(splits, recipe):
     }
     weights = balanced_weights(splits["train"])
     rows = [
-        (name.replace("|", "\\|"), *(counts[split][k] for split in counts), weights[k])
+        (escape(name), *(counts[split][k] for split in counts), weights[k])
         for k, name in enumerate(names)
     ]
     rows.append(("all", *(len(examples) for examples in splits.values()), ""))

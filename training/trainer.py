@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 
 import keras
 import numpy as np
@@ -11,9 +12,11 @@ from training.losses import LOSSES
 from training.optimizer import build_optimizer
 from training.tune import restrict
 from vit_keras.distillation import Distiller
-from vit_keras.files import replacing
+from vit_keras.files import replacing, write_text
 from vit_keras.positions import resize_positions
 from vit_keras.weights import from_weights
+
+PACE = "epoch,learning_rate,images,seconds,validation_seconds\n"
 
 
 class SaveBest(keras.callbacks.Callback):
@@ -110,6 +113,38 @@ class StopOnNaN(keras.callbacks.Callback):
             where = f"step {step}" if group == 1 else f"one of the {group} steps up to {step}"
             self.found = f"{where} of epoch {self.epoch + 1} (learning rate {rate:.3g})"
             self.model.stop_training = True
+
+
+class WritePace(keras.callbacks.Callback):
+    """Adds a row to pace.csv after each epoch: its last learning rate, its images, their seconds.
+
+    Not to history.csv, which is the same for a run that went on and for one that was left alone.
+    Stands behind the callbacks whose time counts as validation: those that save.
+
+    Args:
+        path: of the file.
+        batch_size: images a step.
+    """
+
+    def __init__(self, path, batch_size):
+        super().__init__()
+        self.path = path
+        self.batch_size = batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun, self.trained = time.monotonic(), None
+
+    def on_test_begin(self, logs=None):
+        self.trained = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        ended = time.monotonic()
+        trained = self.trained or ended
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        images = self.params["steps"] * self.batch_size
+        row = f"{epoch},{rate},{images},{trained - self.begun:.3f},{ended - trained:.3f}\n"
+        before = self.path.read_text() if self.path.exists() else PACE
+        write_text(self.path, before + row)
 
 
 def build_trainer(model, recipe, steps_per_epoch, epochs, teacher=None):
