@@ -150,6 +150,7 @@ ARTEFACTS = {
     OURS: Artefact(tflite, ("LiteRT",)),
     "ours, 8 tokens merged, .tflite": Artefact(merged(8), ("LiteRT",)),
     "ours, 13 tokens merged, .tflite": Artefact(merged(13), ("LiteRT",)),
+    "ours, 16 tokens merged, .tflite": Artefact(merged(16), ("LiteRT",)),
     "KerasHub, .tflite": Artefact(functools.partial(tflite, build=keras_hub), ("LiteRT",)),
     "timm, .tflite": Artefact(timm_tflite, ("LiteRT",), "torch"),
     "ours, dynamic int8 .tflite": Artefact(functools.partial(quantised, "dynamic"), ("LiteRT",)),

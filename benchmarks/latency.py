@@ -28,7 +28,7 @@ from benchmarks.runtimes import count_operations, load, take_turn
 
 REFERENCE = (OURS, "LiteRT")
 THREADS = (1, 2)
-SIZES = ("vit_ti16", "vit_s16", "vit_b16", "fashion_mini", "fashion_mini_plain")
+SIZES = ("vit_ti16", "vit_s16", "vit_s14", "vit_b16", "fashion_mini", "fashion_mini_plain")
 PEERS = ("timm", "torch", "litert-torch", "tf2onnx", "onnxruntime", "openvino")
 
 
@@ -57,7 +57,9 @@ def size(name):
 
     if name == "fashion_mini":
         return default_config()  # with shifted patches, which peers do not have
-    return default_config(stem="patches") if name == "fashion_mini_plain" else resolve_config(name)
+    if name == "fashion_mini_plain":
+        return default_config(stem="patches")
+    return resolve_config("vit_s16", patch_size=14) if name == "vit_s14" else resolve_config(name)
 
 
 def compare(config, rounds, runs):

@@ -36,7 +36,7 @@ def test_run_folder_holds_model_record_history_and_report(run_folder, recipe):
     assert names == {
         "model.keras", "config.json", "history.csv", "pace.csv", "evaluation.json", "tensorboard",
         "samples", "predictions.csv", "report.md", "report.html", "curves.png", "confusion.png",
-        "mistakes.png", "calibration.png",
+        "mistakes.png", "attention.png", "calibration.png",
     }  # fmt: skip
 
     record = json.loads((run_folder / "config.json").read_text())

@@ -26,7 +26,7 @@ def test_report_is_one_file_with_all_pictures_inside(run_folder):
         Image.open(io.BytesIO(base64.b64decode(address[len(start) :]))).size
         for address in page.addresses
     ]
-    assert len(sizes) == 4
+    assert len(sizes) == 5
     assert min(min(size) for size in sizes) > 200
     text = (run_folder / "report.html").read_text()
     assert "content=\"default-src 'none'; img-src data:" in text
