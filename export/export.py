@@ -58,6 +58,7 @@ def export(
             "merged tokens belong to no single patch, so their attention cannot be told: export "
             "with --attention or with --merge-tokens."
         )
+    kinds = _kinds(formats, quantizations)
     model = exportable(classifier(load_model(model_path), model_path))
     images = load_images(model, model_path, data, data_dir, count)
     samples = ask_keras(model, images["evaluation"], options.attention)
@@ -66,10 +67,9 @@ def export(
     rows, refused = [], []
     for merged in dict.fromkeys(merge_tokens):
         twin = exportable(model, merged)
-        for name in dict.fromkeys(formats):
-            kinds = [kind for kind in FORMATS[name].kinds if kind in quantizations]
+        for name in kinds:
             with prepared(twin, name, options) as source:
-                for kind in kinds:
+                for kind in kinds[name]:
                     suffix = f"_merge{merged}" * bool(merged) + f"_{kind}" * (kind != "float32")
                     target = FORMATS[name].target(out, suffix)
                     print(f"{target.relative_to(out)} ...", flush=True)
@@ -89,6 +89,24 @@ def export(
     if refused:
         raise InputError("; ".join(refused))
     return rows
+
+
+def _kinds(formats, quantizations):
+    """{format: those of the quantizations that it has}; says what has none, and is left out."""
+    kinds = {
+        name: [kind for kind in FORMATS[name].kinds if kind in quantizations] for name in formats
+    }
+    lacking = [
+        f"{name} comes in {', '.join(FORMATS[name].kinds)}"
+        for name, has in kinds.items()
+        if not has
+    ]
+    if len(lacking) == len(kinds):
+        asked = " ".join(quantizations)
+        raise InputError(f"{'; '.join(lacking)}. Got --quantization {asked}.")
+    for reason in lacking:
+        print(f"Left out: {reason}.", flush=True)
+    return {name: has for name, has in kinds.items() if has}
 
 
 def write(

@@ -11,6 +11,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxscript import optimizer
 from onnxscript.rewriter import pattern, rewrite
 
 from export.graph import pixel_classifier
@@ -32,7 +33,8 @@ def convert(model, path, options):
         written, _ = tf2onnx.convert.from_function(
             tf.function(answer, input_signature=[spec]), [spec], opset=OPSET
         )
-    onnx.save(rewrite(written, RULES), path)
+    shaped = onnx.shape_inference.infer_shapes(written, data_prop=True)
+    onnx.save(optimizer.optimize(rewrite(shaped, RULES)), path)
 
 
 def describe(path, model, options):

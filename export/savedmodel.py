@@ -6,9 +6,10 @@ import time
 
 import tensorflow as tf
 
-from export.graph import classify, embedder
+from export.graph import embedder
 from export.metadata import class_labels, metadata_files
 from vit_keras.decoding import decode_image
+from vit_keras.explain import attention_rollout
 
 RUNS = 20  # of each way, to find the faster one
 WORTH = 0.95  # of the time, for compiling by XLA
@@ -57,8 +58,9 @@ def signatures(model, options):
     """  # noqa: E501
     height, width, channels = model.input_shape[1:]
     labels = tf.constant(class_labels(model))
+    compiled = options.jit_compile and is_faster_with_xla(model)
     # One function for all signatures, so that nothing is traced twice.
-    network = tf.function(model, jit_compile=options.jit_compile and is_faster_with_xla(model))
+    network = tf.function(model, jit_compile=compiled or None)
     embed = embedder(model)
 
     def answer(images):
@@ -91,9 +93,7 @@ def signatures(model, options):
     }
     if options.attention:
         table["attention"] = (
-            lambda image_bytes: {
-                "attention": classify(model, decode(image_bytes), attention=True)["attention"]
-            },
+            lambda image_bytes: {"attention": attention_rollout(model, decode(image_bytes))},
             image_bytes,
         )
     return table

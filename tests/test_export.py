@@ -381,6 +381,10 @@ def test_mistakes_are_one_line(exported, tmp_path):
         ([model, "--data", str(broken), "--out", "x"], "no image of the train of"),
         ([model, "--data", "nowhere", "--out", "x"], "no such dataset or folder: nowhere"),
         ([model, "--max-drop", "2", "--out", "x"], "max_drop must be a fraction in [0, 1]"),
+        (
+            [model, "--format", "savedmodel", "--quantization", "int8", "--out", "x"],
+            "savedmodel comes in float32. Got --quantization int8.",
+        ),
         ([model, "--preprocess", "int8", "--out", "x"], "preprocess must be one of in-graph, none"),
         ([model, "--top-k", "0", "--out", "x"], "top_k must be a whole number of at least 1"),
         ([model, "--attention", "--merge-tokens", "2", "--out", "x"], "merged tokens belong"),
