@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from tiny import photograph
 
 from vit_keras import InputError, Preprocessing, load_model
-from vit_keras.decoding import decode_image, exif_orientation
+from vit_keras.decoding import count_pixels, decode_image, exif_orientation
 
 
 def encoded(image, suffix="png", **options):
@@ -207,3 +207,41 @@ model.save("model.keras")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
 
     assert load_model(tmp_path / "model.keras").output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("jpeg", {}),
+        ("png", {}),
+        ("gif", {}),
+        ("bmp", {}),
+        ("webp", {}),
+        ("webp", {"lossless": True}),
+        ("webp", {"exif": b"Exif\x00\x00"}),  # in a container, VP8X
+    ],
+    ids=str,
+)
+def test_pixels_are_counted_without_decoding(suffix, options):
+    # Sides that take more than one byte each
+    file = encoded(Image.new("RGB", (523, 301)), suffix, **options)
+
+    assert count_pixels(file).numpy() == 523 * 301
+    assert decode_image(file, max_pixels=523 * 301).shape == (301, 523, 3)
+    for content in (file, file[: len(file) // 2]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode_image(content, max_pixels=523 * 301 - 1)
+
+
+def test_a_bmp_with_its_rows_upside_down_has_as_many_pixels():
+    file = bytearray(encoded(Image.new("RGB", (523, 301)), "bmp"))
+    file[22:26] = (-301).to_bytes(4, "little", signed=True)
+
+    assert count_pixels(bytes(file)).numpy() == 523 * 301
+
+
+def test_what_is_no_image_has_no_pixels_and_is_refused():
+    for content in (b"", b"text", b"RIFF1234WEBPVP8?"):
+        assert count_pixels(content).numpy() == 0
+        with pytest.raises(tf.errors.InvalidArgumentError, match="pixels"):
+            decode_image(content, max_pixels=100)

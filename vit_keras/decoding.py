@@ -96,7 +96,7 @@ def count_pixels(encoded):
         (8, b"WEBPVP8 ", lambda: (number(26, 27) % 2**14) * (number(28, 29) % 2**14)),
         (8, b"WEBPVP8L", of_lossless_webp),
     )
-    marked = [tf.strings.substr(encoded, at, len(mark)) == mark for at, mark, _ in formats]
+    marked = [tf.reduce_all(head[at : at + len(mark)] == [*mark]) for at, mark, _ in formats]
     branches = [*(pixels for _, _, pixels in formats), lambda: tf.zeros((), tf.int64)]
     return tf.switch_case(tf.argmax(tf.stack([*marked, True]), output_type=tf.int32), branches)
 
