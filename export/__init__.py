@@ -59,7 +59,7 @@ def to_onnx(model, path, quantization="float32", **options):
 
 
 def to_web(model, folder, quantization="float32", **options):
-    """Writes a static page that classifies pictures in a browser, see `export.page`.
+    """Writes a static page that classifies pictures in a browser, see `export.web_page`.
 
     Args:
         model: ViT, or the path of its .keras file.

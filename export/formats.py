@@ -13,12 +13,12 @@ from collections.abc import Callable
 from export import onnx_model
 from export.int8 import write_int8
 from export.metadata import attach_metadata
-from export.page import MODEL, in_folder, write_page
 from export.quantize import count_operations, write_dynamic, write_float16, write_int16x8
 from export.runtimes import run_alone
 from export.savedmodel import write_saved_model
 from export.serving import write_kit, write_warm
 from export.tflite import convert
+from export.web_page import MODEL, in_folder, write_page
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,12 +41,11 @@ def load_tflite(path, threads, files, pixels, mean, std):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=threads)
-    ((_, first),) = next(feeds(interpreter, pixels, mean, std)).items()
-    ask_tflite(interpreter, first[:1], mean, std)  # sets the input, too
+    ask_tflite(interpreter, pixels[:1], mean, std)  # the input is set from here on
 
     def once():
         interpreter.invoke()
-        return len(first)
+        return interpreter.get_input_details()[0]["shape"][0]
 
     return once, lambda: _named(ask_tflite(interpreter, pixels, mean, std))
 
@@ -111,15 +110,7 @@ def load_saved_model(path, threads, files, pixels, mean, std):
         return 1
 
     def answer():
-        feature = tf.train.Feature
-        examples = [
-            tf.train.Example(
-                features=tf.train.Features(
-                    feature={"image/encoded": feature(bytes_list=tf.train.BytesList(value=[file]))}
-                )
-            ).SerializeToString()
-            for file in files
-        ]
+        examples = [as_example(file) for file in files]
         decoded = [tf.io.decode_png(file)[tf.newaxis] for file in files]
         normalised = [_normalised(batch, mean, std) for batch in _batches(pixels, BATCH_SIZE)]
         logits = [signatures["serve_logits"](images=tf.constant(x))["logits"] for x in normalised]
@@ -140,6 +131,15 @@ def load_saved_model(path, threads, files, pixels, mean, std):
         return answers
 
     return once, answer
+
+
+def as_example(file):
+    """The bytes of an image file -> those of a tf.Example that holds it"""
+    import tensorflow as tf
+
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[file]))
+    features = tf.train.Features(feature={"image/encoded": feature})
+    return tf.train.Example(features=features).SerializeToString()
 
 
 RUNTIMES = {

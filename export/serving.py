@@ -6,6 +6,7 @@ import shutil
 
 import tensorflow as tf
 
+from export.run_alone import as_example
 from vit_keras.files import write_text
 
 KIT = pathlib.Path(__file__).with_name("serving_kit")  # what stands between @ is filled in
@@ -19,12 +20,8 @@ def write_warm(source, path, images, options):
     """
     shutil.copytree(source, path)
     file, pixels = images["evaluation"].files[0], images["evaluation"].pixels[:1]
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[file]))
-    example = tf.train.Example(
-        features=tf.train.Features(feature={"image/encoded": feature})
-    ).SerializeToString()
     functions = tf.saved_model.load(str(path)).signatures
-    given = {"image_bytes": [file], "examples": [example], "images": pixels}
+    given = {"image_bytes": [file], "examples": [as_example(file)], "images": pixels}
     with tf.io.TFRecordWriter(str(path / WARM_UP)) as requests:
         for name, function in functions.items():
             _, specs = function.structured_input_signature
@@ -36,7 +33,8 @@ def _prediction_log(signature, inputs):
     """A PredictionLog of one PredictRequest, as bytes.
 
     The numbers of fields are those of tensorflow_serving/apis: prediction_log.proto,
-    predict.proto and model.proto. Their package would be another 100 MB for four messages.
+    predict.proto and model.proto. Their package asks for a TensorFlow as new as itself, which is
+    much for four messages.
     """
     spec = _message((3, signature.encode()))
     tensors = [

@@ -1,7 +1,6 @@
 """Artefact + images -> how far its answers are from Keras's, and what that costs in accuracy."""
 
 import dataclasses
-import math
 
 import keras
 import numpy as np
@@ -11,6 +10,7 @@ from export.graph import embedder
 from export.images import Images
 from vit_keras.errors import InputError
 from vit_keras.explain import attention_rollout
+from vit_keras.statistics import change_of_accuracy
 
 BATCH_SIZE = 32
 OF_CLASSES = ("files", "pixels", "logits")  # the answers that name one
@@ -108,25 +108,6 @@ def compare(answers, samples):
         if key in OF_CLASSES:
             agreements.append((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
     return float(np.max(differences)), float(np.min(agreements))
-
-
-def change_of_accuracy(before, after):
-    """How much accuracy changes between two classifiers of the same images.
-
-    Args:
-        before, after: bool (count,), whether each was right about each image.
-
-    Returns:
-        (the change, the lower and the upper end of its 95 % confidence interval), fractions. The
-        interval is that of Agresti and Min for matched pairs (Statistics in Medicine 24, 2005):
-        Wald's, with half an image more in each of the four cells of the table.
-    """
-    count = len(before)
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    change = (gained - lost) / (count + 2)
-    moved = (gained + lost + 1) / (count + 2)
-    half = 1.96 * math.sqrt((moved - change**2) / (count + 2))
-    return (gained - lost) / count, max(-1.0, change - half), min(1.0, change + half)
 
 
 def judge(run, samples, tolerance=None):

@@ -11,7 +11,8 @@ from pages import Page
 from scipy.stats import t
 
 from training.__main__ import main
-from training.compare import change_of_accuracy, disagreement, grouped, read_run, spread
+from training.compare import disagreement, grouped, read_run, spread
+from vit_keras.statistics import change_of_accuracy
 
 
 @pytest.fixture

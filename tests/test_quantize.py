@@ -25,8 +25,8 @@ from export.quantize import StaticQuantizer, count_operations, find_parts
 from export.run_alone import ask_tflite
 from export.smooth import smooth
 from export.tflite import convert
-from export.verify import change_of_accuracy
 from vit_keras import InputError, load_model
+from vit_keras.statistics import change_of_accuracy
 
 CLASSES = tuple("abcde")
 

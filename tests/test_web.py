@@ -23,9 +23,9 @@ from tiny import tiny_model
 
 from export.formats import FORMATS
 from export.options import Options
-from export.page import MODEL
 from export.run_alone import ask_tflite
 from export.tflite import convert_in_subprocess
+from export.web_page import MODEL
 from vit_keras import Preprocessing, attention_rollout
 from vit_keras.decoding import decode_image
 

@@ -15,6 +15,7 @@ from training import figures
 from training.page import escape, write_page
 from training.record import read_columns
 from vit_keras.errors import InputError
+from vit_keras.statistics import change_of_accuracy
 
 MEASURED = {  # in evaluation.json: what it is called here, and how it is written
     "accuracy": ("accuracy", ".1%"),
@@ -86,7 +87,7 @@ def _write(groups, text, out):
     out.mkdir(parents=True, exist_ok=True)
     figure = _curves(groups)
     if figure:
-        figure.savefig(out / "compare.png", dpi=110)
+        figures.save(figure, out / "compare.png")
         text += """
 
 ## Validation
@@ -142,25 +143,6 @@ def spread(values, form):
     if len(set(values)) > 1:
         text += f" ± {format(np.std(values, ddof=1), form)}"
     return text
-
-
-def change_of_accuracy(before, after):
-    """How much accuracy changes between two groups of runs on the same images.
-
-    Args:
-        before, after: bool (runs, count), whether each run was right about each image.
-
-    Returns:
-        the change, and the lower and upper end of its 95 % confidence interval for other images and
-        these runs; fractions. The interval is that of Agresti and Min for matched pairs (Statistics
-        in Medicine 24, 2005), Wald's with half an image more in each of the four cells of the
-        table, where an image may be right in a part of a group's runs.
-    """
-    changes = np.mean(after, axis=0) - np.mean(before, axis=0)
-    count = len(changes) + 2
-    middle = changes.sum() / count
-    half = 1.96 * np.sqrt(((changes**2).sum() + 1) / count - middle**2) / np.sqrt(count)
-    return changes.mean(), max(-1.0, middle - half), min(1.0, middle + half)
 
 
 def disagreement(pairs):

@@ -7,10 +7,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.figures import plain
+from training.figures import plain, save
 from training.predict import decode, find_images
 from vit_keras.explain import attention_maps, attention_rollout, patch_filters, position_similarity
-from vit_keras.files import replacing
 
 COLOURS = "inferno"
 COLUMNS = 4  # images in a row of overlays
@@ -41,7 +40,6 @@ def explain(model, patterns, out, fusion="mean"):
         np.asarray(model.preprocessing.to_size(decode(path, model.config.channels)))[np.newaxis]
         for path in paths
     ]
-    out.mkdir(parents=True, exist_ok=True)
     for name, image in zip(_names(paths), images, strict=True):
         _save(overlays(model, image, fusion), out / f"{name}-rollout.png")
         _save(heads(model, image), out / f"{name}-heads.png")
@@ -51,8 +49,8 @@ def explain(model, patterns, out, fusion="mean"):
 
 
 def _save(figure, path):
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(figure, path)
     print(path, flush=True)
 
 

@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
+from vit_keras.files import replacing
+
 MISTAKES = 24  # on the sheet
 matplotlib.use("Agg")
 
@@ -132,6 +134,12 @@ def calibration(images, accuracy, confidence):
         axes.grid(alpha=0.3)
     diagram.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
+
+
+def save(figure, path):
+    """Writes a PNG file, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def plain(names):

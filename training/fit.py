@@ -27,6 +27,7 @@ from training.checkpoint import (
 from training.data_service import check_service
 from training.distribute import find_devices, watching
 from training.evaluate import evaluate, format_evaluation, predict_probabilities
+from training.figures import save
 from training.inpaint import SHEET, DrawSheets, sheet
 from training.pipeline import (
     evaluation_batches,
@@ -195,7 +196,7 @@ def _conclude_pretraining(model, recipe, splits, split, run, started):
         **_totals(run, model, splits, started),
     }
     write_json(run / "evaluation.json", evaluation)
-    sheet(model, _shown(examples, model, recipe)).savefig(run / "inpainting.png", dpi=110)
+    save(sheet(model, _shown(examples, model, recipe)), run / "inpainting.png")
     write_pretraining_report(run, recipe, evaluation)
     print(f"\nLoss {evaluation['loss']:.4f} on {len(examples):,} images ({split} split)")
     print(f"\nReport: {run / 'report.html'}")

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from training.figures import save
 from vit_keras.embedding import Patches
-from vit_keras.files import replacing
 from vit_keras.masked import MaskedAutoencoder, Unpatch, patch_moments
 
 SHEET = 8  # images
@@ -31,8 +31,7 @@ class DrawSheets(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every == 0:
             self.folder.mkdir(exist_ok=True)
-            with replacing(self.folder / f"epoch-{epoch + 1:03}.png") as path:
-                sheet(self.inpainter, self.inputs).savefig(path, dpi=110)
+            save(sheet(self.inpainter, self.inputs), self.folder / f"epoch-{epoch + 1:03}.png")
 
 
 def sheet(model, inputs):

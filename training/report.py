@@ -38,7 +38,7 @@ def write_report(run, recipe, evaluation, probabilities, examples, model):
         "calibration.png": figures.calibration(*measured),
     }
     for name, figure in pictures.items():
-        _save(figure, run / name)
+        figures.save(figure, run / name)
     sections = [
         _summary(record, evaluation, _accuracy(evaluation)),
         _training(run),
@@ -169,7 +169,7 @@ def _training(run):
         rates = np.array(images) / pace["seconds"][1]
         panels["learning rate after each epoch"] = {"": pace["learning_rate"]}
         panels["images a second (the first epoch compiles)"] = {"": (epochs, rates)}
-    _save(figures.curves(panels, along=next(iter(history))), run / "curves.png")
+    figures.save(figures.curves(panels, along=next(iter(history))), run / "curves.png")
     return f"""## Training
 
 ![learning curves](curves.png)
@@ -206,7 +206,7 @@ def _attention(run, model, examples):
     chosen = classes_in_turn(examples.labels)[:WATCHED]
     images = np.stack([model.preprocessing.to_size(examples.read(index)) for index in chosen])
     classes = [examples.class_names[label] for label in examples.labels[chosen]]
-    _save(overlays(model, images, classes=classes), run / "attention.png")
+    figures.save(overlays(model, images, classes=classes), run / "attention.png")
     return f"""{title}
 
 Beside each image how much each patch counts in the answer (attention rollout, arXiv:2005.00928),
@@ -256,7 +256,3 @@ def _command(arguments):
 
 def _table(rows, headers):
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
-
-
-def _save(figure, path):
-    figure.savefig(path, dpi=110)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from training.figures import plain
+from training.figures import plain, save
 from training.page import escape
 from training.pipeline import balanced_weights, model_batches, training_batches
 from training.prepare import load_splits, new_model, only_readable, settings
@@ -50,7 +50,7 @@ def show(recipe, out):
     keras.utils.set_random_seed(recipe.seed)
     model = new_model(recipe, pretrained, config, preprocessing, train.class_names)
 
-    sheet(train, recipe, preprocessing).savefig(out / "sheet.png", dpi=110)
+    save(sheet(train, recipe, preprocessing), out / "sheet.png")
     text = f"""# {recipe.data}
 
 {balance(splits, recipe)}

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from export.__main__ import main
-from export.page import LITERT, MODEL, PACKAGES, tarball
 from export.verify import RefusedError
+from export.web_page import LITERT, MODEL, PACKAGES, tarball
 
 NAME = f"litertjs-core-{LITERT}.tgz"
 
