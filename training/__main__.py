@@ -225,9 +225,9 @@ def _predict(arguments):
 
 
 def _explain(arguments):
-    from training.reports.attention import explain
+    from training.reports.attention import explain_images
 
-    explain(_classifier(arguments.model), arguments.images, arguments.out, arguments.fusion)
+    explain_images(_classifier(arguments.model), arguments.images, arguments.out, arguments.fusion)
 
 
 def _compare(arguments):

@@ -16,7 +16,7 @@ from training.data.splits import load_splits, only_readable
 from training.model.build import new_model, settings
 from training.model.fine_tuning import restrict
 from training.model.trainer import build_trainer
-from training.reports.figures import plain, save
+from training.reports.figures import escape_math, save
 from training.reports.html import escape
 from training.tasks.distillation import load_teacher
 from vit_keras.utils.errors import InputError
@@ -75,7 +75,7 @@ def sheet(examples, recipe, preprocessing):
     columns = 8
     rows = SHEET // columns
     figure = Figure(figsize=(1.6 * columns, 1.9 * rows), layout="constrained")
-    names = plain(examples.class_names)
+    names = escape_math(examples.class_names)
     grid = figure.subplots(rows, columns).ravel()
     for axes, image, label in zip(grid, images, np.asarray(labels), strict=True):
         axes.axis("off")
