@@ -231,9 +231,9 @@ def _explain(arguments):
 
 
 def _compare(arguments):
-    from training.reports.compare import compare
+    from training.reports.compare import compare_runs
 
-    compare(arguments.runs, arguments.out)
+    compare_runs(arguments.runs, arguments.out)
 
 
 def _classifier(path):

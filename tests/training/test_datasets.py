@@ -172,7 +172,7 @@ def test_classes_are_matched_by_name():
     examples = examples_of([0, 1, 1])
 
     assert examples.with_classes(("b", "x", "a")).labels.tolist() == [2, 0, 0]
-    with pytest.raises(InputError, match="the model knows no class 'b'"):
+    with pytest.raises(InputError, match="the model has no class 'b'"):
         examples.with_classes(("a", "c"))
 
 

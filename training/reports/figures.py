@@ -33,42 +33,42 @@ def image_grid(
     frames: bool = False,
     **imshow: Any,
 ) -> Figure:
-    """Draws images row by row into a grid without ticks.
+    """Draws images row by row, without ticks.
 
-    `figure.axes` of the result has one Axes per cell, row by row; those after the last image are
-    empty.
+    `figure.axes` of the result has one Axes per cell, row by row. There is at least one row.
 
     Args:
-        images: each (height, width), (height, width, 1) or (height, width, 3), the last of 0..1
-            or uint8.
+        images: (height, width) or (height, width, channels) each, uint8 or fractions.
         columns: images in a row.
-        cell: width and height of a cell, with its title, in inches.
+        cell: width and height of a cell, including its title, in inches.
         margin: width and height of the figure outside of the cells, in inches.
         titles: of the first images, one each.
-        row_labels: left of the first rows, one each; only `frames` shows them.
+        row_labels: of the first rows, one each; only `frames` shows them.
         font_size: of titles and row labels, in points.
         frames: whether each image has a frame.
-        **imshow: options of `Axes.imshow`. Without any, images of one channel are grey, black at
-            0 and white at 1.
-
-    Returns:
-        The figure, with at least one row.
+        **imshow: options of `Axes.imshow`. By default images of one channel are grey, with black
+            at 0 and white at 1.
     """
     rows = max(1, math.ceil(len(images) / columns))
     size = (cell[0] * columns + margin[0], cell[1] * rows + margin[1])
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    cells = grid.ravel()
-    for axes in cells if not frames else cells[len(images) :]:
-        axes.axis("off")
-    for axes, image in zip(cells, images, strict=False):
-        axes.imshow(image, **{"cmap": "gray", "vmin": 0, "vmax": 1, **imshow})
-        axes.set(xticks=[], yticks=[])
-    for axes, title in zip(cells, titles, strict=False):
+    _draw_images(grid.ravel(), images, frames, {"cmap": "gray", "vmin": 0, "vmax": 1, **imshow})
+    for axes, title in zip(grid.ravel(), titles, strict=False):
         axes.set_title(title, fontsize=font_size)
     for axes, label in zip(grid[:, 0], row_labels, strict=False):
         axes.set_ylabel(label, fontsize=font_size)
     return figure
+
+
+def _draw_images(
+    cells: np.ndarray, images: Sequence[np.ndarray], frames: bool, imshow: dict[str, Any]
+) -> None:
+    for axes in cells[len(images) if frames else 0 :]:
+        axes.axis("off")
+    for axes, image in zip(cells, images, strict=False):
+        axes.imshow(image, **imshow)
+        axes.set(xticks=[], yticks=[])
 
 
 def curves(panels: Mapping[str, Mapping[str, Line]], along: str) -> Figure:
