@@ -84,6 +84,10 @@ class Examples:
         )
 
 
+SPLITS = ("train", "validation", "test")
+SplitLoaders = dict[str, Callable[[], Examples]]  # by split
+
+
 def split_off(examples: Examples, fraction: float, seed: int) -> tuple[Examples, Examples]:
     """Divides examples in two, class by class.
 
