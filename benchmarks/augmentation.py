@@ -115,7 +115,9 @@ def tensorflow_tasks():
     )
 
     def pipeline(**options):
-        recipe = Recipe().replace(batch_size=BATCH, train_crop=augment.random_resized_crop, **options)
+        recipe = Recipe().replace(
+            batch_size=BATCH, train_crop=augment.random_resized_crop, **options
+        )
         return training_batches(examples, recipe, Preprocessing(SIZE), 2**20).take
 
     def seed(index):

@@ -18,7 +18,10 @@ def default_config(**overrides):
     """The ViTConfig that `python -m training fit fashion_mini` trains, for its 10 classes."""
     overrides = {"num_classes": 10, **RECIPE.model.config, **overrides}
     return resolve_config(
-        RECIPE.model.variant, image_size=RECIPE.model.image_size, channels=RECIPE.model.channels, **overrides
+        RECIPE.model.variant,
+        image_size=RECIPE.model.image_size,
+        channels=RECIPE.model.channels,
+        **overrides,
     )
 
 

@@ -77,7 +77,20 @@ def labels_alone(data, seed, runs):
 
 
 def pretraining_first(data, seed, runs):
-    pretraining = load_recipe('mae_pretrain').replace(seed=seed, dataset=str(data), variant=SMALL["variant"], image_size=32, config=SMALL["model"], decoder={"width": 64, "depth": 1, "heads": 2, "mlp_width": 256}, validation_fraction=0.02, validate_every=7, epochs=7, warmup_epochs=0.5, optimizer="muon", learning_rate=4e-3)
+    pretraining = load_recipe("mae_pretrain").replace(
+        seed=seed,
+        dataset=str(data),
+        variant=SMALL["variant"],
+        image_size=32,
+        config=SMALL["model"],
+        decoder={"width": 64, "depth": 1, "heads": 2, "mlp_width": 256},
+        validation_fraction=0.02,
+        validate_every=7,
+        epochs=7,
+        warmup_epochs=0.5,
+        optimizer="muon",
+        learning_rate=4e-3,
+    )
     before = _train(pretraining, runs / "mae")
     tuning = _few_labels(data, seed, runs, epochs=15)
     after = _train(dataclasses.replace(tuning, weights=str(runs / "mae")), runs / "finetuned")
@@ -120,12 +133,29 @@ def _few_labels(data, seed, runs, epochs):
                 link = few / split / folder.name / image.name
                 if not link.exists():
                     link.symlink_to(image.resolve())
-    return load_recipe('photos').replace(seed=seed, dataset=str(few), image_size=32, train_crop=resized_crop_of_border, epochs=epochs, warmup_epochs=2, validate_every=2, **SMALL)
+    return load_recipe("photos").replace(
+        seed=seed,
+        dataset=str(few),
+        image_size=32,
+        train_crop=resized_crop_of_border,
+        epochs=epochs,
+        warmup_epochs=2,
+        validate_every=2,
+        **SMALL,
+    )
 
 
 def _student(seed):
     """Recipe: Ti of 16 patches on Fashion-MNIST"""
-    return load_recipe('fashion_mnist').replace(seed=seed, variant="vit_ti7", epochs=1, warmup_epochs=0.25, optimizer="adamw", learning_rate=1e-3, jit_compile=True)
+    return load_recipe("fashion_mnist").replace(
+        seed=seed,
+        variant="vit_ti7",
+        epochs=1,
+        warmup_epochs=0.25,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        jit_compile=True,
+    )
 
 
 def _train(recipe, run):

@@ -53,7 +53,9 @@ class Size:
 SIZES = {
     "vit_ti16": Size(resolve_config("vit_ti16", **ALIKE), batch_size=8, steps=3),
     "vit_mini4": Size(resolve_config("vit_mini4", **ALIKE), batch_size=64, steps=3),
-    "fashion_mini": Size(default_config(**ALIKE), batch_size=RECIPE.optimization.batch_size, steps=8),
+    "fashion_mini": Size(
+        default_config(**ALIKE), batch_size=RECIPE.optimization.batch_size, steps=8
+    ),
 }
 
 

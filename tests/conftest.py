@@ -33,7 +33,19 @@ def photographs(tmp_path_factory):
 @pytest.fixture(scope="session")
 def recipe(photographs):
     """A recipe for the photographs that takes seconds."""
-    return Recipe().replace(dataset=str(photographs), variant="vit_b16", image_size=(16, 24), config=TINY, augment=(augment.flip,), epochs=3, warmup_epochs=1, batch_size=4, learning_rate=3e-3, validation_fraction=0.25, jit_compile=False)
+    return Recipe().replace(
+        dataset=str(photographs),
+        variant="vit_b16",
+        image_size=(16, 24),
+        config=TINY,
+        augment=(augment.flip,),
+        epochs=3,
+        warmup_epochs=1,
+        batch_size=4,
+        learning_rate=3e-3,
+        validation_fraction=0.25,
+        jit_compile=False,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -31,9 +31,7 @@ class Nested:
 
 
 NESTED = {
-    "model": Nested(
-        "config", ViTConfig.field_types(), ("image_size", "channels", "num_classes")
-    ),
+    "model": Nested("config", ViTConfig.field_types(), ("image_size", "channels", "num_classes")),
     "decoder": Nested("decoder", typing.get_type_hints(DecoderConfig), ("mask_ratio",)),
 }
 _SPELLINGS = {"true": "True", "false": "False", "none": "None"}

@@ -39,7 +39,9 @@ class ViT(keras.Model):
 
     # *args and **kwargs: only with this signature does every Keras since 3.12 revive a subclass as
     # a functional model.
-    def __init__(self, *args, config, preprocessing, class_names=(), description="", trained_on="", **kwargs):
+    def __init__(
+        self, *args, config, preprocessing, class_names=(), description="", trained_on="", **kwargs
+    ):
         super().__init__(*args, **kwargs)
         self.config = ViTConfig.from_fields(**config)
         self.preprocessing = Preprocessing(**preprocessing)

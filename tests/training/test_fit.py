@@ -120,7 +120,8 @@ def test_the_model_says_which_weights_it_has(run_folder, recipe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"ema_momentum": 0.5}, {"mixed_precision": "mixed_bfloat16"}, {"balance": "weights"}]
+    "options",
+    [{"ema_momentum": 0.5}, {"mixed_precision": "mixed_bfloat16"}, {"balance": "weights"}],
 )
 def test_saved_model_is_the_one_validated(recipe, tmp_path, options):
     run = tmp_path / "run"
@@ -137,7 +138,9 @@ def test_saved_model_is_the_one_validated(recipe, tmp_path, options):
     loss, accuracy = trainer.evaluate(batches, verbose=0)
     assert loss == pytest.approx(float(last["val_loss"]), rel=1e-4)
     assert accuracy == pytest.approx(float(last["val_accuracy"]))
-    assert model.description.startswith("moving average (momentum 0.5)") == ("ema_momentum" in options)
+    assert model.description.startswith("moving average (momentum 0.5)") == (
+        "ema_momentum" in options
+    )
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -243,7 +246,9 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("good_epoch", "gradient_accumulation_steps"), [(False, 1), (True, 1), (True, 2)])
+@pytest.mark.parametrize(
+    ("good_epoch", "gradient_accumulation_steps"), [(False, 1), (True, 1), (True, 2)]
+)
 def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch, accumulate):
     step, epoch = (7, 2) if good_epoch else (3, 1)  # counted from 1, 4 steps an epoch
 
@@ -336,7 +341,7 @@ def test_mirror_images_are_averaged_where_that_is_asked_for(run_folder, photogra
 
 
 def test_evaluate_refuses_classes_the_model_does_not_know(run_folder):
-    with pytest.raises(SystemExit, match="Error: the model knows no class 'T-shirt/top'"):
+    with pytest.raises(SystemExit, match="Error: the model has no class 'T-shirt/top'"):
         main(["evaluate", str(run_folder / "model.keras"), "--data", "fashion_mini"])
 
 

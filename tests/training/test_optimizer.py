@@ -1,6 +1,5 @@
 """The optimizer's rate and decay, read off what it does to weights."""
 
-
 import keras
 import numpy as np
 import pytest
@@ -128,7 +127,9 @@ def steps(recipe, gradients, name="bias"):
     return values, optimizer
 
 
-CONSTANT = Recipe().replace(learning_rate=0.1, warmup_epochs=0, schedule="constant", weight_decay=0.0, global_clipnorm=0.0)
+CONSTANT = Recipe().replace(
+    learning_rate=0.1, warmup_epochs=0, schedule="constant", weight_decay=0.0, global_clipnorm=0.0
+)
 
 
 def test_gradients_are_clipped_to_their_global_norm():
@@ -198,7 +199,13 @@ def test_epsilon_is_that_of_the_papers(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_learn(name):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
-    recipe = Recipe().replace(optimizer=name, learning_rate=0.02, warmup_epochs=0, ema_momentum=0.5, gradient_accumulation_steps=2)
+    recipe = Recipe().replace(
+        optimizer=name,
+        learning_rate=0.02,
+        warmup_epochs=0,
+        ema_momentum=0.5,
+        gradient_accumulation_steps=2,
+    )
     model.compile(build_optimizer(recipe, 8, 10, 2), "mse", jit_compile=False)
     random = np.random.default_rng(0)
     inputs, targets = random.normal(size=(8, 6)), random.normal(size=(8, 5))
@@ -211,7 +218,9 @@ def test_optimizers_learn(name):
 
 def test_gradients_of_several_steps_make_one_change():
     weights = [keras.Variable([1.0, 2.0], name="w") for _ in range(2)]
-    recipe = Recipe().replace(optimizer="sgd", warmup_epochs=0, weight_decay=0.0, global_clipnorm=0.0)
+    recipe = Recipe().replace(
+        optimizer="sgd", warmup_epochs=0, weight_decay=0.0, global_clipnorm=0.0
+    )
     accumulating = build_optimizer(recipe.replace(gradient_accumulation_steps=2), 10, 10, 2)
     plain = build_optimizer(recipe, 10, 10, 2)
     gradients = np.array([[0.5, -1.0], [0.1, 3.0]], "float32")

@@ -66,7 +66,9 @@ def test_batches_of_sorted_images_are_as_mixed_as_by_chance():
 
 @pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
 def test_replicas_share_the_batches_of_one(path):
-    recipe = RECIPE.replace(batch_size=32, augment=(augment.flip, augment.mixup, augment.random_erasing))
+    recipe = RECIPE.replace(
+        batch_size=32, augment=(augment.flip, augment.mixup, augment.random_erasing)
+    )
     examples = path(numbered(50))
     whole = list(training_batches(examples, recipe, IDENTITY, 5, first=2).as_numpy_iterator())
 

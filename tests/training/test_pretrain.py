@@ -188,7 +188,12 @@ def test_encoders_of_masked_models_are_fine_tuned(pretraining, recipe, tmp_path,
 def test_pretraining_runs_in_half_precision_compiled_with_averages(
     pretraining, tmp_path, pretrain, policy
 ):
-    changes = {"mixed_precision": policy, "pretrain": pretrain, "jit_compile": True, "ema_momentum": 0.5}
+    changes = {
+        "mixed_precision": policy,
+        "pretrain": pretrain,
+        "jit_compile": True,
+        "ema_momentum": 0.5,
+    }
 
     evaluation = fit(pretraining.replace(**changes), tmp_path / "run")
 

@@ -18,7 +18,10 @@ def test_every_recipe_is_sound(name, tmp_path):
     assert isinstance(recipe, Recipe)
     if recipe.model.image_size:  # otherwise that of the weights
         resolve_config(
-            recipe.model.variant, image_size=recipe.model.image_size, channels=recipe.model.channels, **recipe.model.config
+            recipe.model.variant,
+            image_size=recipe.model.image_size,
+            channels=recipe.model.channels,
+            **recipe.model.config,
         )
     written = tmp_path / "config.json"
     written.write_text(json.dumps({"recipe": recipe.as_dict()}))
@@ -26,7 +29,12 @@ def test_every_recipe_is_sound(name, tmp_path):
 
 
 def test_what_is_read_again_is_what_was_written(tmp_path):
-    overrides = ["image_size=32,64", "std=0.5", "progressive_resizing=0.5,0.4", "model.stem_blocks=3,4"]
+    overrides = [
+        "image_size=32,64",
+        "std=0.5",
+        "progressive_resizing=0.5,0.4",
+        "model.stem_blocks=3,4",
+    ]
     overrides += ["augment=shift(pixels=3),flip", "train_crop=random_resized_crop(area=(0.2, 1))"]
     recipe = load_recipe("photos", overrides)
     written = tmp_path / "config.json"
@@ -54,7 +62,12 @@ def test_fields_are_replaced_by_values_of_their_type():
         ],
     )  # fmt: skip
 
-    assert (recipe.optimization.epochs, recipe.execution.jit_compile, recipe.data.dataset, recipe.model.image_size) == (
+    assert (
+        recipe.optimization.epochs,
+        recipe.execution.jit_compile,
+        recipe.data.dataset,
+        recipe.model.image_size,
+    ) == (
         3,
         False,
         "a=b",

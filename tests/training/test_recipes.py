@@ -1,6 +1,5 @@
 """Every recipe builds its model and trains: its images, augmentations, loss and optimizer."""
 
-
 import numpy as np
 import pytest
 from support.checkpoints import FIXTURES
@@ -36,7 +35,11 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
         changes = {"weights": str(FIXTURES / WEIGHTS[name]), "image_size": 0}
         changes |= {"steps": 1, "gradient_accumulation_steps": 1}
     else:
-        options = {"image_size": recipe.model.image_size, "channels": recipe.model.channels, **recipe.model.config}
+        options = {
+            "image_size": recipe.model.image_size,
+            "channels": recipe.model.channels,
+            **recipe.model.config,
+        }
         whole = build_vit(recipe.model.variant, num_classes=3, **options)
         # What trains here has a single block, for one epoch of each image size.
         epochs = len(phases(recipe, whole.config, 10))
@@ -47,7 +50,12 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
         teacher = build_vit("vit_b16", num_classes=2, image_size=16, patch_size=8, **TEACHER)
         teacher.save(tmp_path / "teacher.keras")
         changes["teacher"] = str(tmp_path / "teacher.keras")
-    changes |= {"data": str(photographs), "validation_split": "", "batch_size": 8, "jit_compile": False}
+    changes |= {
+        "data": str(photographs),
+        "validation_split": "",
+        "batch_size": 8,
+        "jit_compile": False,
+    }
 
     fit(recipe.replace(**changes), tmp_path / "run")
 

@@ -27,7 +27,9 @@ OPTIONS = {"num_classes": 3, "depth": 3}
 def train(model, tune, tmp_path):
     """Trains for two steps -> the names of the layers that changed, and the model saved, loaded"""
     before = {weight.path: np.asarray(weight) for weight in model.weights}
-    recipe = Recipe().replace(trainable=tune, learning_rate=1e-2, warmup_epochs=0, jit_compile=False)
+    recipe = Recipe().replace(
+        trainable=tune, learning_rate=1e-2, warmup_epochs=0, jit_compile=False
+    )
     restrict(model, tune)
     trainer = build_trainer(model, recipe, 2, 1)
     random = np.random.default_rng(0)
@@ -200,7 +202,9 @@ def test_training_goes_on_at_another_size_from_weights_and_from_averages(policy)
 
 @pytest.mark.slow
 def test_what_is_validated_are_the_averages_and_training_goes_on_from_the_weights():
-    recipe = Recipe().replace(ema_momentum=0.5, jit_compile=False, learning_rate=1e-2, warmup_epochs=0)
+    recipe = Recipe().replace(
+        ema_momentum=0.5, jit_compile=False, learning_rate=1e-2, warmup_epochs=0
+    )
     model = tiny_model(num_classes=3)
     trainer = build_trainer(model, recipe, 2, 2)
     random = np.random.default_rng(0)
@@ -257,7 +261,9 @@ def test_rare_classes_count_more_where_that_is_asked_for():
 
 
 def test_more_steps_to_a_change_than_there_are_is_refused(recipe, tmp_path):
-    with pytest.raises(InputError, match="gradient_accumulation_steps=100 needs as many steps .* the run has 12"):
+    with pytest.raises(
+        InputError, match="gradient_accumulation_steps=100 needs as many steps .* the run has 12"
+    ):
         fit(recipe.replace(gradient_accumulation_steps=100), tmp_path / "run")
 
 
