@@ -1,7 +1,10 @@
 """Masked pre-training by a recipe: batches, sheets, runs without labels, and what follows them."""
 
+import contextlib
 import csv
 import dataclasses
+import io
+import json
 import pathlib
 import shutil
 
@@ -97,14 +100,18 @@ def test_inpainting_changes_hidden_patches_alone(build):
     np.testing.assert_allclose(filled[hidden], expected, atol=1e-5)
 
 
-@pytest.fixture
-def pile(photographs, tmp_path):
-    """A flat folder of images without labels"""
-    folder = tmp_path / "pile"
+def copy_flat(photographs, folder):
+    """Copies the images of all classes into one folder"""
     folder.mkdir()
     for path in photographs.rglob("*.*"):
         shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
     return folder
+
+
+@pytest.fixture
+def pile(photographs, tmp_path):
+    """A flat folder of images without labels"""
+    return copy_flat(photographs, tmp_path / "pile")
 
 
 def test_images_without_labels_may_lie_anywhere(photographs, pile):
@@ -137,20 +144,30 @@ def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
         fit(few, tmp_path / "run")
 
 
-@pytest.fixture
-def pretraining(recipe, pile):
+@pytest.fixture(scope="module")
+def pretraining(recipe, photographs, tmp_path_factory):
+    """A recipe that pre-trains an MAE on images without labels"""
+    folder = copy_flat(photographs, tmp_path_factory.mktemp("pretraining") / "pile")
     return dataclasses.replace(
-        recipe, data=str(pile), pretrain="mae", sheet_every=2,
+        recipe, data=str(folder), pretrain="mae", sheet_every=2,
         decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48},
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def mae_run(pretraining, tmp_path_factory):
+    """The run folder of that recipe, and what the run printed"""
+    run = tmp_path_factory.mktemp("mae") / "run"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        fit(pretraining, run)
+    return run, printed.getvalue()
+
+
 @pytest.mark.slow
-def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
-    run = tmp_path / "mae"
+def test_pretraining_needs_no_labels(mae_run, recipe):
+    run, printed = mae_run
 
-    evaluation = fit(pretraining, run)
-
+    evaluation = json.loads((run / "evaluation.json").read_text())
     found = {path.name for path in run.iterdir()}
     assert found == {"config.json", "curves.png", "evaluation.json", "history.csv", "inpainting",
                      "inpainting.png", "model.keras", "pace.csv", "report.html", "report.md",
@@ -164,7 +181,7 @@ def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
     assert evaluation["loss"] == pytest.approx(best, rel=1e-5)  # on the same images and masks
     model = vit_keras.load_model(run / "model.keras")
     assert model.decoder == DECODER
-    assert "MAE of 75% of the patches; images: 18 train, 6 validation" in capsys.readouterr().out
+    assert "MAE of 75% of the patches; images: 18 train, 6 validation" in printed
     for command in ("evaluate", "predict"):
         arguments = [command, str(run / "model.keras"), str(recipe.data)]
         arguments.insert(2, "--data") if command == "evaluate" else None
@@ -174,9 +191,11 @@ def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pretrain", ["mae", "mim"])
-def test_encoders_of_masked_models_are_fine_tuned(pretraining, recipe, tmp_path, pretrain):
-    run = tmp_path / "masked"
-    fit(dataclasses.replace(pretraining, pretrain=pretrain, epochs=1), run)
+def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, tmp_path, pretrain):
+    run, _ = mae_run
+    if pretrain == "mim":
+        run = tmp_path / "masked"
+        fit(dataclasses.replace(pretraining, pretrain="mim", epochs=1), run)
 
     tuned = fit(dataclasses.replace(recipe, weights=str(run)), tmp_path / "tuned")
 
