@@ -51,6 +51,6 @@ export async function loadClassifier() {
 /** A file beside the page, and not that of an export before */
 async function read(name) {
   const response = await fetch(new URL(name, import.meta.url), { cache: "no-cache" });
-  if (!response.ok) throw new Error(`${name} is missing here: status ${response.status}.`);
+  if (!response.ok) throw new Error(`${name} is missing: status ${response.status}.`);
   return response;
 }

@@ -82,7 +82,7 @@ async function openFile(chosen) {
     // As training decodes: without the colour profile. Upright it is by itself.
     bitmap = await createImageBitmap(chosen, { colorSpaceConversion: "none" });
   } catch {
-    say(`${chosen.name} is no picture that this browser can read; try a JPEG or PNG.`, true);
+    say(`${chosen.name} is not an image that this browser can read; try a JPEG or PNG.`, true);
     return;
   }
   await look(bitmap, chosen.name, mine);
