@@ -38,10 +38,8 @@ def test_an_unreadable_file_is_named(web_page, pictures, tmp_path):
         web_page.element("file").send_keys(str(tmp_path / name))
 
         web_page.wait(lambda name=name: web_page.status.startswith(name))
-        assert (
-            web_page.status
-            == f"{name} is not an image that this browser can read; try a JPEG or PNG."
-        )
+        reason = "is not an image that this browser can read; try a JPEG or PNG."
+        assert web_page.status == f"{name} {reason}"
         assert web_page.element("status").get_attribute("class") == "failed"
     assert len(web_page.choose(pictures[0])) == 5
     assert web_page.element("status").get_attribute("class") == ""
@@ -92,7 +90,7 @@ def test_a_missing_file_is_named(web_folder, serve, chromium, tmp_path):
 
     page = BrowserPage(chromium, serve(tmp_path / "page").address)
 
-    assert page.status == "model.tflite is missing: status 404."
+    assert page.status == "model.tflite cannot be loaded: status 404."
 
 
 def test_attention_is_drawn_over_its_patch_of_the_picture(
