@@ -72,22 +72,18 @@ def test_a_mixed_float16_model_is_exported_in_float32(photographs, tmp_path):
 
 
 @pytest.mark.slow
-def test_out_is_relative_to_the_working_folder(exported, tmp_path, monkeypatch):
+def test_an_export_to_a_relative_folder_keeps_earlier_rows_of_its_report(
+    exported, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    shutil.copytree(exported / "out" / "saved_model", out / "saved_model")
+    shutil.copy(exported / "out" / "report.json", out)
     monkeypatch.chdir(tmp_path)
 
-    main([str(exported / "model.keras"), "--format", "tflite", "--out", "here"])
+    main([str(exported / "model.keras"), "--format", "tflite", "--out", "out"])
 
-    assert (tmp_path / "here" / "model.tflite").exists()
-
-
-@pytest.mark.slow
-def test_the_report_keeps_the_rows_of_earlier_exports(exported, tmp_path):
-    shutil.copytree(exported / "out" / "saved_model", tmp_path / "saved_model")
-    shutil.copy(exported / "out" / "report.json", tmp_path)
-
-    export(exported / "model.keras", ["tflite"], tmp_path)
-
-    rows = json.loads((tmp_path / "report.json").read_text())
+    assert (out / "model.tflite").exists()
+    rows = json.loads((out / "report.json").read_text())
     assert [row["path"] for row in rows] == ["saved_model/1", "model.tflite"]
 
 

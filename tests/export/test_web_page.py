@@ -107,7 +107,7 @@ def test_attention_is_drawn_over_its_patch_of_the_picture(
     columns, rows, opacities = page.attention()
     assert (columns, rows) == (6, 4)
     assert np.flatnonzero(opacities).tolist() == [1 * 6 + 4]
-    assert page.element("attention").rect == page.element("seen").rect
+    assert page.element("attention").rect == page.element("preview").rect
     page.element("overlay").click()
     assert not page.element("attention").is_displayed()
 

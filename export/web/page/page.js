@@ -1,15 +1,16 @@
 // A picture (dropped, chosen or from the camera) -> its most probable classes, on the page
 
 import { loadClassifier } from "./classifier.js";
-import { preprocess, seenPart } from "./preprocess.js";
+import { preprocess, visibleRegion } from "./preprocess.js";
 
 const SHOWN = 5; // classes
 const LONGER_SIDE = 800; // pixels, of the picture on the page
 const ATTENTION_COLOUR = [255, 0, 120]; // RGB; rare in photographs
 const OPACITY = 190; // of 255, where the attention is highest
 
-const { picture, seen, attention, file, camera, overlay, status, answers, classes, stream } =
-  Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+const elements = [...document.querySelectorAll("[id]")].map((element) => [element.id, element]);
+const { picture, preview, attention, file, camera, overlay, status, answers, classes, stream } =
+  Object.fromEntries(elements);
 
 let classifier;
 let latest = 0; // number of the picture that was chosen last
@@ -36,13 +37,13 @@ async function classify(bitmap, name, number) {
 }
 
 function draw(bitmap) {
-  const { x, y, width, height } = seenPart(bitmap, classifier.rule);
+  const { x, y, width, height } = visibleRegion(bitmap, classifier.rule);
   const scale = Math.min(1, LONGER_SIDE / Math.max(width, height));
-  seen.width = Math.max(1, Math.round(width * scale));
-  seen.height = Math.max(1, Math.round(height * scale));
-  const context = seen.getContext("2d");
+  preview.width = Math.max(1, Math.round(width * scale));
+  preview.height = Math.max(1, Math.round(height * scale));
+  const context = preview.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, x, y, width, height, 0, 0, seen.width, seen.height);
+  context.drawImage(bitmap, x, y, width, height, 0, 0, preview.width, preview.height);
   picture.classList.remove("empty");
 }
 

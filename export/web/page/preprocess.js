@@ -37,7 +37,7 @@ export function preprocess(bitmap, rule) {
 }
 
 /** The part of a picture that the model sees: {x, y, width, height} in pixels, with fractions. */
-export function seenPart(bitmap, rule) {
+export function visibleRegion(bitmap, rule) {
   const { cut, size, start } = plan(bitmap, rule);
   const [height, width] = rule.image_size;
   return {
