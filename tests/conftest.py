@@ -8,22 +8,25 @@ import subprocess
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
+from support.shared import shared_folder
 from support.tiny import TINY, photograph
 
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
     """A folder of two classes, 12 images each, in every image format."""
-    folder = tmp_path_factory.mktemp("photographs")
-    for colour, rgb in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
-        (folder / colour).mkdir()
-        for index in range(12):
-            image = photograph(index, rgb, size=(40 + index, 30))
-            suffix = ("jpg", "png", "bmp", "gif", "JPEG", "jpg")[index % 6]
-            if suffix == "png":
-                image = image.convert("RGBA")
-            image.save(folder / colour / f"{index:02}.{suffix}")
-    return folder
+
+    def build(folder):
+        for colour, rgb in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+            (folder / colour).mkdir()
+            for index in range(12):
+                image = photograph(index, rgb, size=(40 + index, 30))
+                suffix = ("jpg", "png", "bmp", "gif", "JPEG", "jpg")[index % 6]
+                if suffix == "png":
+                    image = image.convert("RGBA")
+                image.save(folder / colour / f"{index:02}.{suffix}")
+
+    return shared_folder(tmp_path_factory, "photographs", build)
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +56,7 @@ def run_folder(recipe, tmp_path_factory):
     """The run folder of a finished training on the photographs."""
     from training.fit import fit
 
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    fit(recipe, folder)
-    return folder
+    return shared_folder(tmp_path_factory, "run", lambda folder: fit(recipe, folder))
 
 
 @pytest.fixture(scope="session")

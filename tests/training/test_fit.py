@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.shared import shared_folder
 from support.tiny import TINY, photograph
 
 import vit_keras
@@ -171,11 +172,14 @@ def test_best_model_replaces_the_last_whole_and_ties_go_to_the_later(tmp_path):
 @pytest.fixture(scope="module")
 def odd_run(recipe, photographs, tmp_path_factory):
     """A folder of images with special characters in class names, one unreadable; a run on it"""
-    folder = tmp_path_factory.mktemp("odd")
-    for colour in ("red", "blue"):
-        shutil.copytree(photographs / colour, folder / "data" / f"{colour} $x_$ | y")
-    (folder / "data" / "red $x_$ | y" / "00.jpg").write_bytes(b"\xff\xd8 not really")
-    fit(dataclasses.replace(recipe, data=str(folder / "data"), epochs=1), folder / "run")
+
+    def build(folder):
+        for colour in ("red", "blue"):
+            shutil.copytree(photographs / colour, folder / "data" / f"{colour} $x_$ | y")
+        (folder / "data" / "red $x_$ | y" / "00.jpg").write_bytes(b"\xff\xd8 not really")
+        fit(dataclasses.replace(recipe, data=str(folder / "data"), epochs=1), folder / "run")
+
+    folder = shared_folder(tmp_path_factory, "odd_run", build)
     return folder / "data", folder / "run"
 
 

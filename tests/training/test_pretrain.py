@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import io
 import json
 import pathlib
 import shutil
@@ -13,6 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from support.masked import DECODER, HIDDEN, IMAGES, masked_model
+from support.shared import shared_folder
 
 import vit_keras
 from training.__main__ import main
@@ -147,7 +147,11 @@ def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
 @pytest.fixture(scope="module")
 def pretraining(recipe, photographs, tmp_path_factory):
     """A recipe that pre-trains an MAE on images without labels"""
-    folder = copy_flat(photographs, tmp_path_factory.mktemp("pretraining") / "pile")
+
+    def build(folder):
+        copy_flat(photographs, folder / "pile")
+
+    folder = shared_folder(tmp_path_factory, "pile", build) / "pile"
     return dataclasses.replace(
         recipe, data=str(folder), pretrain="mae", sheet_every=2,
         decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48},
@@ -157,10 +161,13 @@ def pretraining(recipe, photographs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def mae_run(pretraining, tmp_path_factory):
     """The run folder of that recipe, and what the run printed"""
-    run = tmp_path_factory.mktemp("mae") / "run"
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        fit(pretraining, run)
-    return run, printed.getvalue()
+
+    def build(folder):
+        with open(folder / "printed.txt", "w") as file, contextlib.redirect_stdout(file):
+            fit(pretraining, folder / "run")
+
+    folder = shared_folder(tmp_path_factory, "mae_run", build)
+    return folder / "run", (folder / "printed.txt").read_text()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from support.shared import shared_folder
 from support.tiny import randomise, tiny_model
 
 from training.callbacks import EvaluateAverages
@@ -96,9 +97,8 @@ def test_probes_are_logistic_regressions_with_the_penalty_undone_by_no_scale(cla
 @pytest.fixture(scope="module")
 def probe_run(recipe, run_folder, tmp_path_factory):
     """The run folder of a linear probe on the model of `run_folder`"""
-    run = tmp_path_factory.mktemp("probe") / "run"
-    fit(dataclasses.replace(recipe, weights=str(run_folder / "model.keras"), tune="head"), run)
-    return run
+    probe = dataclasses.replace(recipe, weights=str(run_folder / "model.keras"), tune="head")
+    return shared_folder(tmp_path_factory, "probe_run", lambda folder: fit(probe, folder))
 
 
 @pytest.mark.slow
