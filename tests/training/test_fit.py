@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from support.shared import shared_folder
 from support.tiny import TINY, photograph
 
 import vit_keras
@@ -171,19 +172,30 @@ def test_best_model_replaces_the_last_whole_and_ties_go_to_the_later(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
 
 
+@pytest.fixture(scope="module")
+def odd_run(recipe, photographs, tmp_path_factory):
+    """A folder of images with special characters in class names, one unreadable; a run on it"""
+
+    def build(folder):
+        for colour in ("red", "blue"):
+            shutil.copytree(photographs / colour, folder / "data" / f"{colour} $x_$ | y")
+        (folder / "data" / "red $x_$ | y" / "00.jpg").write_bytes(b"\xff\xd8 not really")
+        fit(recipe.replace(dataset=str(folder / "data"), epochs=1), folder / "run")
+
+    folder = shared_folder(tmp_path_factory, "odd_run", build)
+    return folder / "data", folder / "run"
+
+
 @pytest.mark.slow
-def test_few_unreadable_images_are_listed_and_many_stop_the_run(recipe, photographs, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(photographs, data)
-    (data / "red" / "00.jpg").write_bytes(b"\xff\xd8 not really")
-    wrong = recipe.replace(dataset=str(data), epochs=1)
+def test_few_unreadable_images_are_listed_and_many_stop_the_run(recipe, odd_run, tmp_path):
+    data, run = odd_run
+    (line,) = (run / "unreadable.txt").read_text().splitlines()
+    assert line.startswith(str(data / "red $x_$ | y" / "00.jpg") + "\t")
 
-    fit(wrong, tmp_path / "one")
-
-    (line,) = (tmp_path / "one" / "unreadable.txt").read_text().splitlines()
-    assert line.startswith(str(data / "red" / "00.jpg") + "\t")
+    shutil.copytree(data, tmp_path / "data")
     for name in ("01.png", "02.bmp"):
-        (data / "red" / name).write_bytes(b"")
+        (tmp_path / "data" / "red $x_$ | y" / name).write_bytes(b"")
+    wrong = recipe.replace(dataset=str(tmp_path / "data"), epochs=1)
     with pytest.raises(InputError, match="3 of 24 images cannot be read .* max_unreadable=0.05"):
         fit(wrong, tmp_path / "three")
     assert len((tmp_path / "three" / "unreadable.txt").read_text().splitlines()) == 3
@@ -209,14 +221,11 @@ def test_a_recipe_without_data_asks_for_it(recipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_class_names_may_hold_any_characters(recipe, photographs, tmp_path):
-    for colour in ("red", "blue"):
-        shutil.copytree(photographs / colour, tmp_path / "data" / f"{colour} $x_$ | y")
+def test_class_names_may_hold_any_characters(odd_run):
+    _, run = odd_run
 
-    fit(recipe.replace(dataset=str(tmp_path / "data"), epochs=1), tmp_path / "run")
-
-    assert r"| red \$x\_\$ \| y " in (tmp_path / "run" / "report.md").read_text()
-    assert ">red $x_$ | y</td>" in (tmp_path / "run" / "report.html").read_text()
+    assert r"| red \$x\_\$ \| y " in (run / "report.md").read_text()
+    assert ">red $x_$ | y</td>" in (run / "report.html").read_text()
 
 
 def test_classes_that_cannot_be_learned_are_refused(recipe, photographs, tmp_path):
@@ -341,7 +350,7 @@ def test_mirror_images_are_averaged_where_that_is_asked_for(run_folder, photogra
 
 
 def test_evaluate_refuses_classes_the_model_does_not_know(run_folder):
-    with pytest.raises(SystemExit, match="Error: the model has no class 'T-shirt/top'"):
+    with pytest.raises(SystemExit, match="Error: the model knows no class 'T-shirt/top'"):
         main(["evaluate", str(run_folder / "model.keras"), "--data", "fashion_mini"])
 
 

@@ -2,14 +2,14 @@
 
 import csv
 import dataclasses
-import random
+import json
+import pathlib
 import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from training.data.datasets import find_splits
 from training.runs.checkpoint import Checkpoint, fingerprint, latest, stretches
 from vit_keras import load_model
 
+KILL_RUNS = pathlib.Path(__file__).parents[1] / "support" / "kill_runs.py"
 GROUPS = ("model", "optimizer", "metrics")
 TINY = {
     "variant": "vit_b16", "model.patch_size": 4, "model.width": 48, "model.depth": 2,
@@ -119,20 +120,18 @@ def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, start):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    subprocess.run(command(photographs, alone, **ALL), check=True, capture_output=True)
+    reference = start(command(photographs, alone, **ALL))  # at the same time, on another core
+    first = command(photographs, killed, **ALL, checkpoint_every=0)
+    task = {"run": str(killed), "kills": 10, "first": first[3:], "resume": resume(killed)[3:]}
 
-    moments, steps = random.Random(0), [0]
-    line = command(photographs, killed, **ALL, checkpoint_every=0)
-    for _ in range(10):
-        process = start(line)
-        wait_for(lambda: newest(killed) > steps[-1], process)
-        time.sleep(moments.uniform(0, 0.5))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        steps.append(newest(killed))
-        line = resume(killed)
-    subprocess.run(line, check=True)
+    result = subprocess.run(
+        [sys.executable, KILL_RUNS], input=json.dumps(task), check=True, text=True,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
 
+    assert reference.wait() == 0
+    steps = json.loads(result.stdout)
+    assert len(steps) == 11
     assert any(step % 4 for step in steps)  # in the middle of epochs
     same_run(alone, killed)
     for run in (alone, killed):
@@ -171,13 +170,10 @@ def test_only_one_process_trains_in_a_folder(photographs, tmp_path, start):
     first = start(command(photographs, run, epochs=100000, checkpoint_every=0))
     wait_for((run / "checkpoints").exists, first)
 
-    second = subprocess.run(resume(run), capture_output=True, text=True)
-    first.kill()
-    first.wait()
-
-    assert second.returncode == 1
-    message = f"Error: another process is training in the run folder {run}."
-    assert second.stderr.splitlines()[-1] == message
+    # This process is the second one.
+    with pytest.raises(SystemExit, match=f"Error: another process is training in .* {run}."):
+        main(["fit", "--resume", str(run)])
+    assert first.poll() is None
 
 
 @pytest.mark.slow
@@ -241,8 +237,6 @@ def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs,
 
     for image in (data / "blue").iterdir():
         shutil.copy(image, data / "red" / f"other-{image.name}")
-    again = subprocess.run(resume(run), capture_output=True, text=True)
-
-    assert again.returncode == 1
     message = f"Error: the images of {data} are not those that the run in {run} was begun with."
-    assert again.stderr.splitlines()[-1] == message
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        main(["fit", "--resume", str(run)])

@@ -1,12 +1,14 @@
 """What is trained is what `tune` names, and what is saved needs nothing of how it was trained."""
 
 import csv
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from support.shared import shared_folder
 from support.tiny import randomise, tiny_model
 
 from training.callbacks import EvaluateAverages
@@ -94,38 +96,43 @@ def test_probes_are_logistic_regressions_with_the_penalty_undone_by_no_scale(cla
         assert scores["val_loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-6)
 
 
-@pytest.mark.slow
-def test_a_probe_is_a_run_like_any_other(recipe, run_folder, tmp_path):
+@pytest.fixture(scope="module")
+def probe_run(recipe, run_folder, tmp_path_factory):
+    """The run folder of a linear probe on the model of `run_folder`"""
     probe = recipe.replace(weights=str(run_folder / "model.keras"), trainable="head")
+    return shared_folder(tmp_path_factory, "probe_run", lambda folder: fit(probe, folder))
 
-    evaluation = fit(probe, tmp_path / "run")
+
+@pytest.mark.slow
+def test_a_probe_is_a_run_like_any_other(run_folder, probe_run):
+    evaluation = json.loads((probe_run / "evaluation.json").read_text())
 
     assert evaluation["accuracy"] > 0.8
     trained = load_model(run_folder / "model.keras")
-    probed = load_model(tmp_path / "run" / "model.keras")
+    probed = load_model(probe_run / "model.keras")
     for layer in probed.layers[:-1]:
         for ours, theirs in zip(
             layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True
         ):
             np.testing.assert_array_equal(ours, theirs)
-    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
+    rows = list(csv.DictReader((probe_run / "history.csv").open()))
     best = max(float(row["val_accuracy"]) for row in rows)
     assert evaluation["accuracy"] == pytest.approx(best)
     assert "the head alone, with a penalty of" in probed.description
-    report = (tmp_path / "run" / "report.md").read_text()
+    report = (probe_run / "report.md").read_text()
     assert probed.description in report
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["model"] in report
+    assert evaluation["model"] in report
 
 
 @pytest.mark.slow
-def test_a_head_that_comes_first_starts_as_its_probe(recipe, run_folder, tmp_path):
+def test_a_head_that_comes_first_starts_as_its_probe(recipe, run_folder, probe_run, tmp_path):
     start = recipe.replace(weights=str(run_folder / "model.keras"), epochs=1)
-    fit(start.replace(trainable="head"), tmp_path / "probe")
     hardly = {"learning_rate": 1e-9, "weight_decay": 0.0, "head_first": True}
 
-    fit(start.replace(**hardly), tmp_path / "run")
+    fit(dataclasses.replace(start, **hardly), tmp_path / "run")
 
-    heads = [load_model(tmp_path / run / "model.keras").layers[-1] for run in ("probe", "run")]
+    runs = probe_run, tmp_path / "run"
+    heads = [load_model(run / "model.keras").layers[-1] for run in runs]
     for probed, tuned in zip(*(head.get_weights() for head in heads), strict=True):
         np.testing.assert_allclose(tuned, probed, atol=1e-6)
 
