@@ -26,7 +26,7 @@ from vit_keras import (
 from vit_keras.layers.attention import softmax
 from vit_keras.layers.mlp import gelu
 from vit_keras.layers.positions import sincos2d
-from vit_keras.tasks.masked import Unpatch
+from vit_keras.layers.masking import Unpatch
 
 
 def numpy(tensor):

@@ -6,7 +6,9 @@ from matplotlib.figure import Figure
 
 from training.reports.figures import save
 from vit_keras.layers.embedding import Patches
-from vit_keras.tasks.masked import MaskedAutoencoder, Unpatch, patch_moments
+from vit_keras.layers.masking import Unpatch
+from vit_keras.tasks.losses import patch_moments
+from vit_keras.tasks.masked import MaskedAutoencoder
 
 SHEET = 8  # images
 
