@@ -15,14 +15,14 @@ SETTINGS = {
     "model.stem": "patches",
     "model.positions": "learned",
     "batch_size": 1024,
-    "jit": False,
+    "jit_compile": False,
     "steps_per_execution": 1,
     "augment": "flip,random_erasing,mixup_or_cutmix",
     "epochs": 4,
-    "smaller_first": "0.5,0.5",
-    "ema": 0.9,
+    "progressive_resizing": "0.5,0.5",
+    "ema_momentum": 0.9,
     "layer_decay": 0.8,
-    "clip_norm": 0.05,
+    "global_clipnorm": 0.05,
     "checkpoint_every": 0,
 }
 

@@ -7,7 +7,7 @@ import pytest
 from support.fashion_runs import PYTHON, fit_arguments, free_port, history, wait_for_two_epochs
 
 from training.distribution.data_service import check_service
-from training.distribution.devices import LONGEST, Devices
+from training.distribution.devices import LOST_AFTER_SECONDS, Devices
 from vit_keras import InputError
 
 
@@ -24,7 +24,7 @@ def test_run_with_a_data_service_resumes_after_the_service_is_killed(tmp_path, s
     address = f"localhost:{port}"
     first = start_service(start, address, "--port", str(port))
     second = start_service(start, address, "--port", str(port + 2), "--dispatcher", address)
-    settings = {"smaller_first": "", "batch_size": 256}
+    settings = {"progressive_resizing": "", "batch_size": 256}
     line = [*PYTHON, *fit_arguments(run, "--data-service", address, **settings)]
     fit = start(line, stderr=subprocess.PIPE)
     wait_for_two_epochs(run, fit)
@@ -33,7 +33,7 @@ def test_run_with_a_data_service_resumes_after_the_service_is_killed(tmp_path, s
     killed_at = time.monotonic()
     _, errors = fit.communicate(timeout=900)
 
-    assert time.monotonic() - killed_at < LONGEST
+    assert time.monotonic() - killed_at < LOST_AFTER_SECONDS
     assert fit.returncode == 1
     assert f"Error: the data service ({address}) is lost. Start it again" in errors
 

@@ -16,7 +16,7 @@ from training.reports.figures import image_grid
 from training.reports.html import write_page
 from training.reports.markdown import escape, markdown_table
 from training.reports.metrics import format_classes, reliability
-from training.runs.folder import cost, read_columns
+from training.runs.folder import RunFolder, read_columns
 
 
 def test_html_report_contains_its_pictures_and_loads_nothing(run_folder):
@@ -60,7 +60,7 @@ def test_both_reports_describe_the_run(run_folder, recipe):
         "3 epochs in ",
         f"{evaluation['epoch_seconds']:.1f} s each with validation (median)",
         f"expected calibration error is {evaluation['ece']:.1%}",
-        recipe.data,
+        recipe.data.dataset,
     ):
         assert fact in texts
     assert evaluation["seconds"] > evaluation["training_seconds"] > 0
@@ -77,13 +77,13 @@ def test_predictions_agree_with_the_evaluation(run_folder):
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)  # there are two classes
 
 
-def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
-    pace = read_columns(run_folder / "pace.csv")
+def test_throughput_and_tensorboard_hold_the_learning_rate(run_folder):
+    throughput = read_columns(run_folder / "throughput.csv")
     # 4 steps of 4 images: warm-up to 0.003 in the first epoch, then half a cosine down to 0.
-    epochs, rates = pace["learning_rate"]
+    epochs, rates = throughput["learning_rate"]
     assert epochs == [1, 2, 3]
     assert rates == pytest.approx([0.003, 0.0015, 0])
-    assert pace["images"][1] == [16, 16, 16]
+    assert throughput["images"][1] == [16, 16, 16]
 
     logged = EventAccumulator(str(run_folder / "tensorboard" / "train"))
     logged.Reload()
@@ -92,19 +92,19 @@ def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
     assert {"epoch_loss", "epoch_accuracy"} <= set(logged.Tags()["tensors"])
 
 
-def test_cost_by_hand(tmp_path):
-    (tmp_path / "pace.csv").write_text(
+def test_duration_is_the_sum_of_epochs_and_their_medians(tmp_path):
+    (tmp_path / "throughput.csv").write_text(
         "epoch,learning_rate,images,seconds,validation_seconds\n"
         "0,0.1,100,10,2\n1,0.1,100,2,1\n2,0,100,4,1\n"
     )
 
-    assert cost(tmp_path / "pace.csv") == {
+    assert RunFolder(tmp_path).duration() == {
         "epochs": 3,
         "training_seconds": 20.0,
         "epoch_seconds": 5.0,
         "images_a_second": 25.0,
     }
-    assert cost(tmp_path / "none.csv") == {}
+    assert RunFolder(tmp_path / "none").duration() == {}
 
 
 def test_reliability_counts_images_and_accuracy_in_bins_of_confidence():

@@ -34,7 +34,7 @@ def test_command_writes_images_class_counts_unreadable_files_and_throughput(
         "model.heads=2",
         "model.mlp_width=16",
         "image_size=16",
-        "jit=false",
+        "jit_compile=false",
     ]
     options = [part for setting in settings for part in ("--set", setting)]
 
@@ -49,7 +49,7 @@ def test_command_writes_images_class_counts_unreadable_files_and_throughput(
     assert (out / "unreadable.txt").read_text().startswith(str(uneven / "red" / "broken.jpg"))
     assert Image.open(out / "sheet.png").size[0] > 1000
     (out / "mine.txt").write_text("")
-    with pytest.raises(SystemExit, match="holds other things; name another one with --out"):
+    with pytest.raises(SystemExit, match="holds other files; choose another one with --out"):
         main(["data", "--data", str(uneven), "--out", str(out)])
 
 
@@ -60,7 +60,7 @@ def test_sheet_shows_images_and_mixed_labels():
     def mix(images, labels, seed):
         return images, 0.7 * labels + 0.3 * labels[::-1]
 
-    figure = sheet(examples, Recipe(channels=1, augment=(mix,)), preprocessing)
+    figure = sheet(examples, Recipe().replace(channels=1, augment=(mix,)), preprocessing)
 
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 40
@@ -75,4 +75,4 @@ def test_unequal_class_counts_come_with_advice(uneven):
     splits = {"train": examples}
 
     assert "4.5 times the images of the smallest. Try --set balance" in balance(splits, Recipe())
-    assert "drawn equally often" in balance(splits, Recipe(balance="sampling"))
+    assert "drawn equally often" in balance(splits, Recipe().replace(balance="sampling"))

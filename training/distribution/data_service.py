@@ -4,7 +4,7 @@ import signal
 
 import tensorflow as tf
 
-from training.distribution.devices import Devices, answers
+from training.distribution.devices import Devices, is_listening
 from vit_keras.utils.errors import InputError, first_line
 
 
@@ -26,7 +26,7 @@ def check_service(address: str, devices: Devices) -> None:
 
 def _check_dispatcher(address: str) -> None:
     try:
-        listening = answers(address)
+        listening = is_listening(address)
     except ValueError:
         listening = False
     if not listening:

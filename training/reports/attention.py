@@ -108,7 +108,7 @@ def heads(model: ViT, image: np.ndarray) -> Figure:
         image: (1, height, width, channels), 0..255, of the model's size.
     """
     config = model.config
-    prefix = sum(config.prefix_tokens.values())
+    prefix = config.prefix_count
     queries = slice(1) if config.pooling == "cls" else slice(prefix, None)
     images = []
     for weights in attention_maps(model, model.preprocessing.normalise(image)):
@@ -117,10 +117,10 @@ def heads(model: ViT, image: np.ndarray) -> Figure:
         images += [head.reshape(config.grid) for head in mean]
     return image_grid(
         images,
-        config.heads,
+        config.block.heads,
         (1, 1),
         margin=(1, 0.6),
-        titles=[f"head {head}" for head in range(config.heads)],
+        titles=[f"head {head}" for head in range(config.block.heads)],
         row_labels=[f"block {block}" for block in range(config.depth)],
         font_size=7,
         frames=True,
