@@ -32,6 +32,7 @@ class ViT(keras.Model):
         preprocessing: Preprocessing, uint8 images of any size -> this model's input.
         class_names: tuple of the classes' names in the order of the logits, or empty.
         description: one line about the weights; may be set.
+        trained_on: name of the dataset that the weights were trained on, or ""; may be set.
         task: what the model learns: "classification", "mae" or "mim".
     """
 
@@ -46,6 +47,7 @@ class ViT(keras.Model):
         preprocessing: dict[str, Any],
         class_names: Iterable[str] = (),
         description: str = "",
+        trained_on: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -53,6 +55,7 @@ class ViT(keras.Model):
         self.preprocessing = Preprocessing(**preprocessing)
         self.class_names = tuple(class_names)
         self.description = description
+        self.trained_on = trained_on
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -61,6 +64,7 @@ class ViT(keras.Model):
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "class_names": list(self.class_names),
             "description": self.description,
+            "trained_on": self.trained_on,
         }
 
 
