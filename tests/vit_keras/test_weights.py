@@ -313,7 +313,7 @@ def test_mask_tokens_are_left_out_by_name():
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
 @pytest.mark.parametrize("damage", ["truncated", "empty", "not weights"])
-def test_broken_files_are_refused_by_name(suffix, damage, tmp_path):
+def test_load_model_names_the_broken_file(suffix, damage, tmp_path):
     path = tmp_path / f"broken{suffix}"
     if suffix == ".pth":
         pytest.importorskip("torch", reason="reading .pth files needs torch")

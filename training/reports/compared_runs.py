@@ -56,13 +56,13 @@ def read_run(folder: pathlib.Path) -> ComparedRun:
     record = run.read_config()
     if run.state != "finished":
         raise InputError(
-            f"the run in {folder} is not finished; resume it with: python -m training fit "
-            f"--resume {folder}"
+            f"the run in {run} is not finished; resume it with: python -m training fit "
+            f"--resume {run}"
         )
     evaluation = run.read_evaluation()
     predictions = run.read_predictions() if "accuracy" in evaluation else []
     return ComparedRun(
-        path=str(folder),
+        path=str(run),
         seed=record["recipe"].pop("seed"),
         recipe=record["recipe"],
         environment={

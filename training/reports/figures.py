@@ -1,6 +1,7 @@
 """Numbers of a run -> Figures: image grids, curves, confusion matrix, mistakes, calibration."""
 
 import math
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -206,7 +207,7 @@ def calibration(images: np.ndarray, accuracy: np.ndarray, confidence: np.ndarray
     return figure
 
 
-def save(figure: Figure, path: Any) -> None:
+def save(figure: Figure, path: str | pathlib.Path) -> None:
     """Writes a complete PNG file, or none."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -11,7 +11,7 @@ from tabulate import tabulate
 _SPECIAL = re.compile(r"[\\`*~<&|$#]|\](?=\()|(?<![^\W_])_|_(?![^\W_])")
 
 
-def escape(text: Any) -> str:
+def escape(text: object) -> str:
     """Returns Markdown that shows any text as it is, within a line or the cell of a table."""
     return _SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from training.reports.figures import image_grid, save
 from vit_keras import MaskedAutoencoder, Patches, ViT
-from vit_keras.tasks.masked import Unpatch, patch_moments
+from vit_keras.layers.masking import Unpatch
+from vit_keras.tasks.losses import patch_moments
 
 SHEET = 8  # images
 
