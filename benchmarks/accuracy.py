@@ -166,7 +166,13 @@ def run_keras_hub(recipe, seconds):
 
     def build(pixels):
         size = {"width": 128, "depth": 6, "heads": 4, "mlp_width": 512}
-        config = ViTConfig(pixels.shape[1:3], recipe.channels, 4, num_classes=10, **size)
+        config = ViTConfig.from_fields(
+            image_size=pixels.shape[1:3],
+            channels=recipe.channels,
+            patch_size=4,
+            num_classes=10,
+            **size,
+        )
         model = keras_hub_vit(config)
         model.compile(keras.optimizers.AdamW(1e-3), metrics=["accuracy"])
         return model

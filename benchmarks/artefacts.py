@@ -165,7 +165,7 @@ def write_artefact(artefact, fields, folder):
     """Writes it, of a ViTConfig's fields -> (path, its Keras model's logits for random pixels)"""
     from vit_keras.config import ViTConfig  # needs the backend
 
-    path, model = artefact.write(ViTConfig(**fields), folder)
+    path, model = artefact.write(ViTConfig.from_fields(**fields), folder)
     images = model.preprocessing.normalise(random_pixels(COMPARED, model.input_shape[1:]))
     return path, model.predict(images, verbose=0)
 

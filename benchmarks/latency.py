@@ -11,7 +11,6 @@ then take turns, one at work while the others wait.
 import argparse
 import concurrent.futures
 import contextlib
-import dataclasses
 import multiprocessing
 import os
 import pathlib
@@ -84,7 +83,7 @@ def write_all(config, folder):
     from vit_keras.utils.errors import InputError
 
     artefacts, missing = {}, {}
-    fields = dataclasses.asdict(config)  # unlike a config they arrive where Keras cannot load
+    fields = config.to_fields()  # unlike a config they arrive where Keras cannot load
     for number, (name, artefact) in enumerate(ARTEFACTS.items()):
         print(f"writing {name}", file=sys.stderr)
         os.environ["KERAS_BACKEND"] = artefact.backend  # for the process

@@ -29,11 +29,11 @@ def keras_hub_vit(config):
         image_shape=(*config.image_size, config.channels),
         patch_size=config.patch_size,
         num_layers=config.depth,
-        num_heads=config.heads,
+        num_heads=config.block.heads,
         hidden_dim=config.width,
-        mlp_dim=config.mlp_width,
-        dropout_rate=config.dropout,
-        attention_dropout=config.attention_dropout,
+        mlp_dim=config.block.mlp_width,
+        dropout_rate=config.block.dropout,
+        attention_dropout=config.block.attention_dropout,
         use_class_token=cls_token,
     )
     return keras_hub.models.ViTImageClassifier(
@@ -55,7 +55,11 @@ def keras_io_vit(config):
     x = _keras_io_tokens(images, config.patch_size, config.width)
     for _ in range(config.depth):
         x = _keras_io_block(
-            x, config.heads, config.width // config.heads, config.mlp_width, config.dropout
+            x,
+            config.block.heads,
+            config.width // config.block.heads,
+            config.block.mlp_width,
+            config.block.dropout,
         )
     x = layers.LayerNormalization(epsilon=1e-6)(x)
     x = layers.GlobalAveragePooling1D()(x)

@@ -45,8 +45,8 @@ from training.runs.provenance import describe_run
 from training.tasks.classification import predict_probabilities
 from training.tasks.distillation import answers, load_teacher
 from training.tasks.masked import SHEET, DrawSheets, sheet
-from vit_keras.config import as_image_size
 from vit_keras.model import load_model
+from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing, write_json
 

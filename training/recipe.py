@@ -256,13 +256,13 @@ def load_recipe(name, overrides=()) -> Recipe:
         if not (dot and part in _PARTS):
             changes[key] = parse_value(key, text, typing.get_type_hints(Recipe))
             continue
-        config, elsewhere = _PARTS[part]
+        types, elsewhere = _PARTS[part]
         if field in elsewhere:
             raise InputError(
                 f"{key} is decided elsewhere: image_size, channels and mask_ratio are fields of "
                 f"the recipe, and the classes those of the data. Got {override!r}."
             )
-        changes[part][field] = parse_value(field, text, typing.get_type_hints(config))
+        changes[part][field] = parse_value(field, text, types)
     return dataclasses.replace(recipe, **changes)
 
 
@@ -345,9 +345,9 @@ def _split_calls(text):
 
 
 _SPELLINGS = {"true": "True", "false": "False", "none": "None"}
-_PARTS: dict[str, tuple] = {  # a field: the class of its fields, and those decided elsewhere
-    "model": (ViTConfig, ("image_size", "channels", "num_classes")),
-    "decoder": (DecoderConfig, ("mask_ratio",)),
+_PARTS: dict[str, tuple] = {  # a field: {its field: type}, and those decided elsewhere
+    "model": (ViTConfig.field_types(), ("image_size", "channels", "num_classes")),
+    "decoder": (typing.get_type_hints(DecoderConfig), ("mask_ratio",)),
 }
 _NOT_IN_PRETRAINING = ("weights", "tune", "head_first", "distillation", "balance", "smaller_first")
 _AUGMENTATIONS = {

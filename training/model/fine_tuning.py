@@ -1,8 +1,8 @@
 """Model + a recipe's `tune` -> the same model with only some of its weights to be trained."""
 
+from vit_keras.model import HEADS
 from vit_keras.utils.errors import InputError
 
-HEADS = ("head", "head_dist")
 BEHIND_BLOCKS = ("norm", "pool", "pool_dist", "pre_logits", "pre_logits_dist", *HEADS)
 
 

@@ -111,10 +111,10 @@ def heads(model, image):
         image: (1, height, width, channels), 0..255, of the model's size.
     """
     config = model.config
-    prefix = sum(config.prefix_tokens.values())
+    prefix = config.prefix_count
     maps = attention_maps(model, model.preprocessing.normalise(image))
-    figure = Figure(figsize=(1 + config.heads, 0.6 + config.depth), layout="constrained")
-    grid = figure.subplots(config.depth, config.heads, squeeze=False)
+    figure = Figure(figsize=(1 + config.block.heads, 0.6 + config.depth), layout="constrained")
+    grid = figure.subplots(config.depth, config.block.heads, squeeze=False)
     for block, (line, weights) in enumerate(zip(grid, maps, strict=True)):
         reading = slice(1) if config.pooling == "cls" else slice(prefix, None)
         read = keras.ops.convert_to_numpy(weights)[0, :, reading, prefix:].mean(axis=1)

@@ -1,14 +1,14 @@
 """Arrays under a model's names, and the settings of their family -> ViTConfig."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vit_keras.config import ViTConfig, as_image_size
+from vit_keras.config import ViTConfig
 from vit_keras.tasks.masked import DecoderConfig
+from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
 from vit_keras.variants import VARIANTS
 from vit_keras.weights.assumption import Assumption
@@ -69,7 +69,7 @@ def infer_config(
             assumptions = (Assumption("heads", fields["heads"], why),)
     own_image_size = weights_image_size or fields.get("image_size")
     # One patch, until the grid is known: ViTConfig checks all values before they are used.
-    config = ViTConfig(**{**fields, "image_size": fields["patch_size"]})
+    config = ViTConfig.from_fields(**{**fields, "image_size": fields["patch_size"]})
     own_grid = _grid_of(own_image_size, config.patch_size)
     target_grid = _grid_of(image_size, config.patch_size)
     prefix_positions = config.prefix_positions if "prefix_positions" in fields else None
@@ -82,7 +82,7 @@ def infer_config(
             f"and the checkpoint has {arrays[POSITIONS].shape[1]} positions."
         )
     image_size = tuple(side * config.patch_size for side in grid)
-    config = dataclasses.replace(config, image_size=image_size, prefix_positions=prefix_positions)
+    config = config.replace(image_size=image_size, prefix_positions=prefix_positions)
     return config, assumptions
 
 
@@ -121,7 +121,7 @@ def infer_decoder(
 
 
 _PUBLISHED_HEADS = {
-    config.width: config.heads
+    config.width: config.block.heads
     for name, config in VARIANTS.items()
     if name.startswith(("vit_ti16", "vit_s16", "vit_m16", "vit_b16", "vit_l16", "vit_h14", "vit_g"))
     or name == "vit_so400m14"
@@ -215,7 +215,9 @@ def _infer_positions(arrays, config, prefix_positions, own_grid, target_grid):
         prefix_count = config.registers + sum(
             name in arrays for name in ("patch_encoder/cls", "patch_encoder/dist")
         )
-        layouts = table_layouts(prefix_positions, bool(config.registers), bool(config.layer_scale))
+        layouts = table_layouts(
+            prefix_positions, bool(config.registers), bool(config.block.layer_scale)
+        )
         rows = arrays[POSITIONS].shape[1]
         grid, prefix_rows = infer_grid(rows, prefix_count, layouts, own_grid, target_grid)
         return grid, prefix_rows or not prefix_count

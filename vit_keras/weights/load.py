@@ -11,12 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from vit_keras.config import ViTConfig, check_integer
+from vit_keras.config import ViTConfig, check_fields
 from vit_keras.images.preprocessing import Preprocessing
-from vit_keras.model import ViT, build_vit, get_config
+from vit_keras.model import HEADS, ViT, build_vit, get_config
 from vit_keras.tasks.masked import build_mae, build_mim
+from vit_keras.utils.checks import check_integer
 from vit_keras.utils.errors import InputError
-from vit_keras.variants import check_fields, resolve_config
+from vit_keras.variants import resolve_config
 from vit_keras.weights.assign import LoadReport, assign
 from vit_keras.weights.assumption import describe, without_fields
 from vit_keras.weights.checkpoint import shorten
@@ -147,10 +148,11 @@ def load_weights(
         sha256=sha256,
         image_size=config.image_size,
         weights_image_size=weights_image_size,
-        default_heads=config.heads,
+        default_heads=config.block.heads,
     )
     report = assign(model, weights, keep_head)
-    pairs = {name: (getattr(weights.config, name), getattr(config, name)) for name in _COMPARED}
+    trained_fields, own_fields = weights.config.to_fields(), config.to_fields()
+    pairs = {name: (trained_fields[name], own_fields[name]) for name in _COMPARED}
     for name in ("mean", "std"):
         pairs[name] = weights.preprocessing[name], getattr(model.preprocessing, name)
     for name, (trained, own) in pairs.items():
@@ -202,7 +204,7 @@ def _build_mae(weights: Weights, config, options) -> ViT:
 
 def _zero_head(model: keras.Model) -> None:
     for layer in model.layers:
-        if layer.name in ("head", "head_dist"):
+        if layer.name in HEADS:
             layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
 
 

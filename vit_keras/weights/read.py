@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from vit_keras.config import ViTConfig, as_image_size
+from vit_keras.config import ViTConfig
 from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.model import ViT, get_config, load_model
 from vit_keras.tasks.masked import DecoderConfig, MaskedAutoencoder
+from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
 from vit_keras.weights.assumption import Assumption, without_fields
 from vit_keras.weights.checkpoint import Checkpoint, read_checkpoint, shorten

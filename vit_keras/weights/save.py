@@ -1,6 +1,5 @@
 """A model -> a weights file that another project's code reads."""
 
-import dataclasses
 import json
 import logging
 import os
@@ -8,9 +7,10 @@ import pathlib
 
 import numpy as np
 
-from vit_keras.config import ViTConfig, check_choice
+from vit_keras.config import ViTConfig
 from vit_keras.layers.positions import sincos2d
 from vit_keras.model import ViT, get_config
+from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing
 from vit_keras.weights.checkpoint import shorten
@@ -70,9 +70,9 @@ def save_weights(model: ViT, path: str | os.PathLike, format: str) -> None:
         fixed_fields["norm_epsilon"] = 1e-5 if config.pre_norm else 1e-6
     if format == "google" and config.pooling != "cls":
         fixed_fields["cls_token"] = False
-        config = dataclasses.replace(config, cls_token="cls" in config.prefix_tokens)
+        config = config.replace(cls_token="cls" in config.prefix_tokens)
     for field, fixed in fixed_fields.items():
-        value = getattr(config, field)
+        value = config.to_fields()[field]
         if value == fixed:
             continue
         if field not in _READER_ARGUMENTS:
@@ -134,13 +134,13 @@ def _source_arrays(model, family):
     arrays = arrays_of(model)
     if config.positions == "sincos2d":  # other formats have no fixed positions: written as learned
         rows, columns = config.grid
-        prefix = np.zeros((sum(config.prefix_tokens.values()), config.width), "float32")
+        prefix = np.zeros((config.prefix_count, config.width), "float32")
         table = np.concatenate([prefix, sincos2d(rows, columns, config.width)])
         arrays[POSITIONS] = table[np.newaxis]
     elif not config.prefix_positions and family is not TIMM:  # others have rows for all tokens
-        prefix = np.zeros((1, sum(config.prefix_tokens.values()), config.width), "float32")
+        prefix = np.zeros((1, config.prefix_count, config.width), "float32")
         arrays[POSITIONS] = np.concatenate([prefix, arrays[POSITIONS]], axis=1)
-    shape = Shape(config.heads, config.patch_size, config.channels)
+    shape = Shape(config.block.heads, config.patch_size, config.channels)
     source_arrays, unknown = to_source(family.rows, arrays, shape)
     if unknown:
         raise InputError(f"{family.name} files have no place for {shorten(unknown)} of this model.")
