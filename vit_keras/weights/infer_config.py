@@ -60,13 +60,9 @@ def infer_config(
     fields = {**_stem(arrays), **_sizes(arrays), **_tokens(arrays), **settings}
     if fields.get("pooling") == "mean":
         fields["cls_token"] = "patch_encoder/cls" in arrays
-    width = fields["width"]
     assumptions: tuple[Assumption, ...] = ()
     if "heads" not in fields:
-        fields["heads"] = _infer_heads(width, default_heads)
-        if width not in _PUBLISHED_HEADS:
-            why = "pass heads=N if the model has another number"
-            assumptions = (Assumption("heads", fields["heads"], why),)
+        fields["heads"], assumptions = _infer_heads(fields["width"], default_heads)
     own_image_size = weights_image_size or fields.get("image_size")
     # One patch, until the grid is known: ViTConfig checks all values before they are used.
     config = ViTConfig.from_fields(**{**fields, "image_size": fields["patch_size"]})
@@ -145,9 +141,13 @@ def usual_heads(width: int) -> int:
 
 
 def _infer_heads(width, default_heads):
-    if width not in _PUBLISHED_HEADS and default_heads:
-        return default_heads
-    return usual_heads(width)
+    """Heads, and an Assumption about them if they do not follow from the width."""
+    if width in _PUBLISHED_HEADS:
+        return _PUBLISHED_HEADS[width], ()
+    if default_heads:
+        return default_heads, (Assumption("heads", default_heads, "as in the model"),)
+    heads = usual_heads(width)
+    return heads, (Assumption("heads", heads, "pass heads=N if the model has another number"),)
 
 
 def _stem(arrays):

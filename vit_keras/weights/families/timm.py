@@ -201,7 +201,8 @@ def _config(checkpoint, published, arrays):
             config[field] = value
     if "num_heads" in arguments:
         config["heads"] = arguments.integer("num_heads")
-    size = arguments.sides("img_size") or _input_size(published)
+    input_size = _input_size(published)
+    size = arguments.sides("img_size") or input_size
     if size:
         config["image_size"] = size
     return config
