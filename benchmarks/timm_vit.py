@@ -1,16 +1,10 @@
 """timm's weights and settings -> timm's ViT in torch, which classifies images of uint8."""
 
-import contextlib
-
-import timm
 import torch
 
-# Where torchvision was built for another torch its operators are missing; what is measured needs
-# none of them, but timm is not imported without.
-_LIBRARY = torch.library.Library("torchvision", "DEF")
-for _name in ("nms", "qnms"):
-    with contextlib.suppress(RuntimeError):
-        _LIBRARY.define(f"{_name}(Tensor a, Tensor b, float c) -> Tensor")
+from benchmarks.import_timm import import_timm
+
+timm = import_timm()
 
 
 class Classifier(torch.nn.Module):

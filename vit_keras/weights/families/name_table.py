@@ -6,6 +6,7 @@ shapes, but for the patch kernel, (y, x, channels, width), which has to be resam
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 
@@ -145,10 +146,14 @@ def layer_rows(
     )
 
 
+@functools.cache
+def _expression(pattern):
+    return re.compile(re.escape(pattern).replace(r"\{\}", "([0-9]{1,4})"))
+
+
 def _numbers_in(pattern, name):
     """The numbers in the name where the pattern has {}, or None if it does not match."""
-    expression = re.escape(pattern).replace(r"\{\}", "([0-9]{1,4})")
-    match = re.fullmatch(expression, name)
+    match = _expression(pattern).fullmatch(name)
     return None if match is None else match.groups()
 
 
