@@ -1,33 +1,25 @@
 """timm's weights and settings -> timm's ViT in torch, which classifies images of uint8."""
 
-import contextlib
-import pathlib
-
-import timm
 import torch
 
-# A torchvision built for another torch lacks its operators. The benchmarks need none of them, but
-# timm cannot be imported without.
-_LIBRARY = torch.library.Library("torchvision", "DEF")
-for _name in ("nms", "qnms"):
-    with contextlib.suppress(RuntimeError):
-        _LIBRARY.define(f"{_name}(Tensor a, Tensor b, float c) -> Tensor")
+from benchmarks.import_timm import import_timm
+
+timm = import_timm()
 
 
 class Classifier(torch.nn.Module):
-    """uint8 (batch, height, width, channels) -> probabilities (batch, classes)."""
+    """uint8 (batch, height, width, channels) -> probabilities (batch, classes)"""
 
-    def __init__(self, vit: torch.nn.Module) -> None:
+    def __init__(self, vit):
         super().__init__()
         self.vit = vit
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalises the images and classifies them."""
+    def forward(self, images):
         images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
         return self.vit(images).softmax(-1)
 
 
-def load_classifier(folder: pathlib.Path) -> Classifier:
-    """Loads a folder that `save_weights` wrote, as timm's own exports build the model."""
+def load_classifier(folder):
+    """The model of a folder that `save_weights` wrote, as timm's own exports build it"""
     vit = timm.create_model(f"local-dir:{folder}", pretrained=True, exportable=True)
     return Classifier(vit).eval()

@@ -1,8 +1,10 @@
 """Google's ViT in plain NumPy, from arrays under vision_transformer's published names.
 
 Written from the papers and from models_vit.py's and big_vision's structure, in float64 and without
-any code of this project: what the loading of Google's files is checked against.
+any code of this project; the tests compare models loaded from Google's files with it.
 """
+
+import math
 
 import numpy as np
 
@@ -202,7 +204,7 @@ def windows(x, side, stride, fill):
     """(batch, rows, columns, side, side, channels), padded as TensorFlow's SAME"""
     pads = []
     for length in x.shape[1:3]:
-        total = max((-(-length // stride) - 1) * stride + side - length, 0)
+        total = max((math.ceil(length / stride) - 1) * stride + side - length, 0)
         pads.append((total // 2, total - total // 2))
     x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
     view = np.lib.stride_tricks.sliding_window_view(x, (side, side), axis=(1, 2))

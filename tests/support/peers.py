@@ -1,7 +1,8 @@
 """Weights that this project wrote -> the logits that timm and transformers compute with them.
 
-python tests/peers.py JOBS.json, in a process without TensorFlow: torch and it do not get along in
-one. Each job is {"format", "path", "images", "logits", "config"}: two .npy files and a ViTConfig.
+python tests/support/peers.py JOBS.json, in a process without TensorFlow, which does not work in
+one process with torch. Each job is {"format", "path", "images", "logits", "config"}: two .npy files
+and the fields of a ViTConfig.
 """
 
 import json
@@ -10,36 +11,34 @@ import sys
 import numpy as np
 import torch
 
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:  # the one of some CPU builds has no operators; timm needs none of them
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from benchmarks.import_timm import import_timm
 
-import timm
-import transformers
+timm = import_timm()
+import transformers  # noqa: E402  it imports torchvision, as timm does
 
 
-def read_by_timm(path, config):
+def read_timm(path, config):
     return timm.create_model(f"local-dir:{path}", pretrained=True)
 
 
-def read_by_transformers(path, config):
-    kind = transformers.ViTForImageClassification
+def read_huggingface(path, config):
+    model_class = transformers.ViTForImageClassification
     if config["distilled"]:
-        kind = transformers.DeiTForImageClassificationWithTeacher
+        model_class = transformers.DeiTForImageClassificationWithTeacher
     if not config["num_classes"]:
-        kind = transformers.ViTModel
-    model, about = kind.from_pretrained(path, output_loading_info=True)
-    missing = {name for name in about["missing_keys"] if "pooler" not in name}
-    if missing | set(about["unexpected_keys"]) | set(about["mismatched_keys"]):
-        raise ValueError(f"{path} was read with {about}")
+        model_class = transformers.ViTModel
+    model, report = model_class.from_pretrained(path, output_loading_info=True)
+    missing = {name for name in report["missing_keys"] if "pooler" not in name}
+    if missing | set(report["unexpected_keys"]) | set(report["mismatched_keys"]):
+        raise ValueError(f"{path} was read with {report}")
     return model
 
 
-def read_google_by_timm(path, config):
-    cls = config["cls_token"] if config["cls_token"] is not None else config["pooling"] == "cls"
+def read_google(path, config):
+    """Reads Google's files with timm."""
+    cls_token = config["cls_token"]
+    if cls_token is None:
+        cls_token = config["pooling"] == "cls"
     model = timm.models.vision_transformer.VisionTransformer(
         img_size=config["image_size"],
         patch_size=config["patch_size"],
@@ -49,7 +48,7 @@ def read_google_by_timm(path, config):
         mlp_ratio=config["mlp_width"] / config["width"],
         num_classes=config["num_classes"],
         in_chans=config["channels"],
-        class_token=cls,
+        class_token=cls_token,
         fc_norm=False,
         global_pool={"cls": "token", "mean": "avg", "map": "map"}[config["pooling"]],
         act_layer={"exact": "gelu", "tanh": "gelu_tanh"}[config["gelu"]],
@@ -59,9 +58,9 @@ def read_google_by_timm(path, config):
 
 
 READERS = {
-    "timm": read_by_timm,
-    "huggingface": read_by_transformers,
-    "google": read_google_by_timm,
+    "timm": read_timm,
+    "huggingface": read_huggingface,
+    "google": read_google,
 }
 
 
@@ -69,10 +68,10 @@ def run(job):
     model = READERS[job["format"]](job["path"], job["config"]).eval()
     images = torch.from_numpy(np.load(job["images"]).transpose(0, 3, 1, 2))
     with torch.inference_mode():
-        found = model(images)
-    if hasattr(found, "last_hidden_state"):
-        found = found.last_hidden_state[:, 0]
-    np.save(job["logits"], getattr(found, "logits", found).numpy())
+        output = model(images)
+    if hasattr(output, "last_hidden_state"):
+        output = output.last_hidden_state[:, 0]
+    np.save(job["logits"], getattr(output, "logits", output).numpy())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ OPTIONS = {
     "plain": {},
     "tanh GELU": {"gelu": "tanh"},
     "mean": {"pooling": "mean"},
-    "mean, normed behind": {"pooling": "mean", "cls_token": True, "norm_after_pooling": True},
+    "mean, norm after pooling": {"pooling": "mean", "cls_token": True, "norm_after_pooling": True},
     "map": {"pooling": "map"},
     "distilled": {"distilled": True},
     "DeiT III": {"prefix_positions": False, "layer_scale": 0.3},
@@ -43,16 +43,32 @@ OTHERS = {
     "local": {"locality_attention": True},
 }
 OPTIONS |= OTHERS
-# What a format has no place for.
+# Models that a format has no place for.
 REFUSED = {
     "timm": {*OTHERS, "pre_logits"},
     "huggingface": {
-        *("mean", "mean, normed behind", "map", "DeiT III", "registers", "CLIP", "q/k norm"),
-        *("SwiGLU", "SimpleViT", "pre_logits", *OTHERS),
+        *OTHERS,
+        "mean",
+        "mean, norm after pooling",
+        "map",
+        "DeiT III",
+        "registers",
+        "CLIP",
+        "q/k norm",
+        "SwiGLU",
+        "SimpleViT",
+        "pre_logits",
     },
     "google": {
-        *("mean, normed behind", "distilled", "DeiT III", "registers", "CLIP", "q/k norm"),
-        *("no bias", "SwiGLU", *OTHERS),
+        *OTHERS,
+        "mean, norm after pooling",
+        "distilled",
+        "DeiT III",
+        "registers",
+        "CLIP",
+        "q/k norm",
+        "no bias",
+        "SwiGLU",
     },
 }
 
@@ -79,7 +95,7 @@ def test_peers_compute_the_same_logits(tmp_path):
     for option, options in OPTIONS.items():
         model = tiny_model(**options)
         for format in FORMATS:
-            # timm knows no pre_logits; tests/test_weights_google.py reads such files.
+            # timm has no pre_logits; test_weights_google.py reads such files.
             if option in REFUSED[format] or (format, option) == ("google", "pre_logits"):
                 continue
             folder = tmp_path / f"{len(jobs)}"
@@ -104,7 +120,7 @@ def test_peers_compute_the_same_logits(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["timm", "huggingface"])
-def test_what_is_written_comes_back(format, tmp_path):
+def test_written_folders_load_as_the_same_model(format, tmp_path):
     model = tiny_model(
         class_names=["cat", "dog", "owl", "emu", "yak"],
         preprocessing=Preprocessing((16, 24), "crop", 0.8, "bicubic", (0.1, 0.2, 0.3), (1, 2, 3)),
@@ -130,11 +146,11 @@ def test_a_single_file_is_written_by_its_suffix(tmp_path):
     np.testing.assert_array_equal(again(IMAGES), model(IMAGES))
 
 
-def test_what_googles_files_cannot_tell_is_said(tmp_path, caplog):
+def test_fields_that_googles_files_do_not_contain_are_warned_about(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     save_weights(tiny_model(), tmp_path / "weights.npz", format="google")
 
-    assert "google files do not tell gelu" in caplog.text
+    assert "google files do not contain gelu" in caplog.text
 
 
 def test_nothing_is_overwritten_or_half_written(tmp_path):

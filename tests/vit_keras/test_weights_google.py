@@ -13,7 +13,7 @@ IMAGES = np.random.default_rng(5).standard_normal((2, 24, 24, 3)).astype("float3
 
 
 def renumbered(arrays):
-    """As a newer Flax counts: each kind of layer for itself"""
+    """The names of a newer Flax, which numbers each kind of layer separately."""
     names = {"Attention_1": "Attention_0", "LayerNorm_2": "LayerNorm_1", "MlpBlock_3": "MlpBlock_0"}
     renamed = {}
     for name, array in arrays.items():
@@ -28,13 +28,13 @@ def prefixed(prefix, arrays):
 
 
 def big_vision(arrays):
-    """Renumbered, with the positions at the top"""
+    """The names of big_vision: renumbered, with the positions at the top."""
     moved = {"Transformer/posembed_input/pos_embedding": "pos_embedding"}
     return {moved.get(name, name): array for name, array in renumbered(arrays).items()}
 
 
 def scanned(arrays):
-    """All blocks in one array, on axis 0"""
+    """All blocks in one array, on axis 0."""
     stacked, depth = {}, 2
     for name, array in big_vision(arrays).items():
         if "encoderblock_0/" in name:
@@ -48,7 +48,7 @@ def scanned(arrays):
     return stacked
 
 
-# Name -> options of random_arrays, and what becomes of the names.
+# {case: (options of random_arrays, how its arrays are renamed)}
 CASES = {
     "token": ({}, lambda a: a),
     "mean pooling": ({"pooling": "gap"}, lambda a: a),
@@ -89,7 +89,7 @@ def test_google_files_give_the_numpy_vits_logits(case, tmp_path):
     np.testing.assert_allclose(model(IMAGES), expected, rtol=0, atol=TOLERANCE)
 
 
-def test_epsilon_and_gelu_would_be_seen(tmp_path):
+def test_another_epsilon_or_gelu_changes_the_outputs(tmp_path):
     arrays = numpy_vit.random_arrays()
     np.savez(tmp_path / "weights.npz", **arrays)
     expected = numpy_vit.forward(arrays, IMAGES)
@@ -110,15 +110,17 @@ def test_bfloat16_is_read_from_its_raw_two_bytes(tmp_path):
     np.testing.assert_allclose(model(IMAGES), expected, rtol=0, atol=TOLERANCE)
 
 
-def test_a_grid_that_is_not_square_is_asked_for(tmp_path):
+def test_a_grid_that_is_not_square_needs_an_image_size(tmp_path):
     arrays = numpy_vit.random_arrays(grid=(2, 3))
     np.savez(tmp_path / "weights.npz", **arrays)
     images = IMAGES[:, :16]
 
-    with pytest.raises(InputError, match="6 patches are no square grid; pass weights_image_size"):
+    with pytest.raises(
+        InputError, match="6 patches do not form a square grid; pass weights_image_size"
+    ):
         from_weights(tmp_path / "weights.npz")
-    for known in ({"image_size": (16, 24)}, {"weights_image_size": (16, 24)}):
-        model = from_weights(tmp_path / "weights.npz", **known)
+    for sizes in ({"image_size": (16, 24)}, {"weights_image_size": (16, 24)}):
+        model = from_weights(tmp_path / "weights.npz", **sizes)
         expected = numpy_vit.forward(arrays, images)
         np.testing.assert_allclose(model(images), expected, rtol=0, atol=TOLERANCE)
 

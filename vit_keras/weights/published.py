@@ -1,7 +1,7 @@
-"""Short names of published checkpoints: where they are, under which licence, and how good.
+"""Short names of published checkpoints: their addresses, licences and accuracies.
 
 The URLs, architectures and licences are those of timm 1.0's and the authors' own tables, read in
-November 2026; what they are today only fetching tells. A licence is the one the authors state.
+November 2026; the files may have changed since. A licence is the one that the authors state.
 """
 
 import dataclasses
@@ -12,13 +12,13 @@ class Published:
     """One row of PUBLISHED.
 
     Attributes:
-        source: what `from_weights` fetches, an https:// or hf:// address.
+        source: an https:// or hf:// address, as for `from_weights`.
         variant: row of VARIANTS with the same architecture.
         licence: SPDX identifier.
         accuracy: fraction of ImageNet-1k's validation images classified correctly; None for
             checkpoints without such a classifier.
-        reported_by: who reports that accuracy, for this very file.
-        settings: fields of ViTConfig that the files do not tell.
+        reported_by: who reports that accuracy for this file.
+        settings: fields of ViTConfig that the file does not specify.
     """
 
     source: str
@@ -38,7 +38,7 @@ _DEIT3_README = "facebookresearch/deit, README_revenge.md"
 
 
 def _augreg(variant, file, accuracy=None, reported_by=_TIMM_RESULTS):
-    """AugReg, arXiv:2106.10270"""
+    """AugReg, arXiv:2106.10270."""
     by = reported_by if accuracy else ""
     return Published(f"{_AUGREG}{file}.npz", variant, "Apache-2.0", accuracy, by)
 
@@ -116,7 +116,7 @@ PUBLISHED = {
     "siglip_b16_224_webli_timm": _timm("siglip_b16", "vit_base_patch16_siglip_224.webli"),
     # timm's own.
     "vit_b16_224_augreg2": _timm("vit_b16", "vit_base_patch16_224.augreg2_in21k_ft_in1k", 0.85096),
-    # DeiT and DeiT III by timm's repositories; accuracies are the authors'.
+    # DeiT and DeiT III from timm's repositories; accuracies are the authors'.
     "deit_ti16_224": _timm("deit_ti16", "deit_tiny_patch16_224.fb_in1k", 0.72202, by=_DEIT_README),
     "deit_s16_224": _timm("deit_s16", "deit_small_patch16_224.fb_in1k", 0.79854, by=_DEIT_README),
     "deit_b16_224": _timm("deit_b16", "deit_base_patch16_224.fb_in1k", 0.81846, by=_DEIT_README),
@@ -142,7 +142,7 @@ PUBLISHED = {
     "deit3_l16_224_i22k": _timm(
         "deit3_l16", "deit3_large_patch16_224.fb_in22k_ft_in1k", 0.870, by=_DEIT3_README
     ),
-    # Without a classifier. The authors' repository says CC-BY-NC-4.0 of MAE's weights.
+    # Without a classifier. The authors' repository licenses MAE's weights as CC-BY-NC-4.0.
     "mae_b16_224": _timm("vit_b16", "vit_base_patch16_224.mae", licence="CC-BY-NC-4.0"),
     "mae_l16_224": _timm("vit_l16", "vit_large_patch16_224.mae", licence="CC-BY-NC-4.0"),
     "dinov2_s14": _timm("dinov2_s14", "vit_small_patch14_dinov2.lvd142m"),

@@ -1,87 +1,65 @@
 """Google's .npz files: vision_transformer's and big_vision's."""
 
+from vit_keras.utils.errors import InputError
 from vit_keras.weights.checkpoint import Checkpoint
-from vit_keras.weights.families.family import HALF, Family, Prepared, renamed
+from vit_keras.weights.families.family import HALF, Family, PreparedCheckpoint, rename
 from vit_keras.weights.families.name_table import (
-    HEADS_BIAS,
-    HEADS_KERNEL,
-    HEADS_OUT,
+    FLAX_DENSE,
+    FLAX_GROUP_NORM,
+    FLAX_HEADS_IN_DENSE,
+    FLAX_HEADS_OUT_DENSE,
+    FLAX_NORM,
+    IMAGE_KERNEL,
     PATCH_KERNEL,
     POSITIONS,
-    SAME,
+    TOKENS,
     VECTOR,
     Row,
+    check_ranks,
+    layer_rows,
 )
 
 _BLOCK = "Transformer/encoderblock_{}/"
 _ATTENTION = f"{_BLOCK}MultiHeadDotProductAttention_1/"
-
-
-def _dense(theirs, ours):
-    return (
-        Row(f"{theirs}/kernel", f"{ours}/kernel", SAME),
-        Row(f"{theirs}/bias", f"{ours}/bias", SAME),
-    )
-
-
-def _norm(theirs, ours, layout=SAME):
-    return (
-        Row(f"{theirs}/scale", f"{ours}/gamma", layout),
-        Row(f"{theirs}/bias", f"{ours}/beta", layout),
-    )
-
-
-def _heads_in(theirs, ours, part=0, parts=1):
-    return (
-        Row(f"{theirs}/kernel", f"{ours}/kernel", HEADS_KERNEL, part, parts),
-        Row(f"{theirs}/bias", f"{ours}/bias", HEADS_BIAS, part, parts),
-    )
-
-
-def _heads_out(theirs, ours):
-    return (
-        Row(f"{theirs}/kernel", f"{ours}/kernel", HEADS_OUT),
-        Row(f"{theirs}/bias", f"{ours}/bias", SAME),
-    )
-
+_MAP_ATTENTION = "MAPHead_0/MultiHeadDotProductAttention_0/"
 
 ROWS = (
-    Row("cls", "patch_encoder/cls", SAME),
-    Row("Transformer/posembed_input/pos_embedding", POSITIONS, SAME),
-    Row("embedding/kernel", PATCH_KERNEL, SAME),
-    Row("embedding/bias", "patch_encoder/projection/bias", SAME),
-    *_norm(f"{_BLOCK}LayerNorm_0", "block_{}/norm1"),
-    *_heads_in(f"{_ATTENTION}query", "block_{}/attention/qkv", 0, 3),
-    *_heads_in(f"{_ATTENTION}key", "block_{}/attention/qkv", 1, 3),
-    *_heads_in(f"{_ATTENTION}value", "block_{}/attention/qkv", 2, 3),
-    *_heads_out(f"{_ATTENTION}out", "block_{}/attention/projection"),
-    *_norm(f"{_BLOCK}LayerNorm_2", "block_{}/norm2"),
-    *_dense(f"{_BLOCK}MlpBlock_3/Dense_0", "block_{}/mlp/expand"),
-    *_dense(f"{_BLOCK}MlpBlock_3/Dense_1", "block_{}/mlp/reduce"),
-    *_norm("Transformer/encoder_norm", "norm"),
+    Row("cls", "patch_encoder/cls", TOKENS),
+    Row("Transformer/posembed_input/pos_embedding", POSITIONS, TOKENS),
+    Row("embedding/kernel", PATCH_KERNEL, IMAGE_KERNEL),
+    Row("embedding/bias", "patch_encoder/projection/bias", VECTOR),
+    *layer_rows(FLAX_NORM, f"{_BLOCK}LayerNorm_0", "block_{}/norm1"),
+    *layer_rows(FLAX_HEADS_IN_DENSE, f"{_ATTENTION}query", "block_{}/attention/qkv", 0, 3),
+    *layer_rows(FLAX_HEADS_IN_DENSE, f"{_ATTENTION}key", "block_{}/attention/qkv", 1, 3),
+    *layer_rows(FLAX_HEADS_IN_DENSE, f"{_ATTENTION}value", "block_{}/attention/qkv", 2, 3),
+    *layer_rows(FLAX_HEADS_OUT_DENSE, f"{_ATTENTION}out", "block_{}/attention/projection"),
+    *layer_rows(FLAX_NORM, f"{_BLOCK}LayerNorm_2", "block_{}/norm2"),
+    *layer_rows(FLAX_DENSE, f"{_BLOCK}MlpBlock_3/Dense_0", "block_{}/mlp/expand"),
+    *layer_rows(FLAX_DENSE, f"{_BLOCK}MlpBlock_3/Dense_1", "block_{}/mlp/reduce"),
+    *layer_rows(FLAX_NORM, "Transformer/encoder_norm", "norm"),
     # The "MAP" head.
-    Row("MAPHead_0/probe", "pool/probe", SAME),
-    *_heads_in("MAPHead_0/MultiHeadDotProductAttention_0/query", "pool/query"),
-    *_heads_in("MAPHead_0/MultiHeadDotProductAttention_0/key", "pool/key_value", 0, 2),
-    *_heads_in("MAPHead_0/MultiHeadDotProductAttention_0/value", "pool/key_value", 1, 2),
-    *_heads_out("MAPHead_0/MultiHeadDotProductAttention_0/out", "pool/projection"),
-    *_norm("MAPHead_0/LayerNorm_0", "pool/norm"),
-    *_dense("MAPHead_0/MlpBlock_0/Dense_0", "pool/mlp/expand"),
-    *_dense("MAPHead_0/MlpBlock_0/Dense_1", "pool/mlp/reduce"),
-    *_dense("pre_logits", "pre_logits"),
-    *_dense("head", "head"),
+    Row("MAPHead_0/probe", "pool/probe", TOKENS),
+    *layer_rows(FLAX_HEADS_IN_DENSE, f"{_MAP_ATTENTION}query", "pool/query"),
+    *layer_rows(FLAX_HEADS_IN_DENSE, f"{_MAP_ATTENTION}key", "pool/key_value", 0, 2),
+    *layer_rows(FLAX_HEADS_IN_DENSE, f"{_MAP_ATTENTION}value", "pool/key_value", 1, 2),
+    *layer_rows(FLAX_HEADS_OUT_DENSE, f"{_MAP_ATTENTION}out", "pool/projection"),
+    *layer_rows(FLAX_NORM, "MAPHead_0/LayerNorm_0", "pool/norm"),
+    *layer_rows(FLAX_DENSE, "MAPHead_0/MlpBlock_0/Dense_0", "pool/mlp/expand"),
+    *layer_rows(FLAX_DENSE, "MAPHead_0/MlpBlock_0/Dense_1", "pool/mlp/reduce"),
+    *layer_rows(FLAX_DENSE, "pre_logits", "pre_logits"),
+    *layer_rows(FLAX_DENSE, "head", "head"),
     # The ResNet of hybrids.
-    Row("conv_root/kernel", "stem/conv_root/kernel", SAME),
-    *_norm("gn_root", "stem/gn_root", VECTOR),
-    Row("block{}/unit{}/conv{}/kernel", "stem/block{}_unit{}/conv{}/kernel", SAME),
-    *_norm("block{}/unit{}/gn{}", "stem/block{}_unit{}/gn{}", VECTOR),
-    Row("block{}/unit{}/conv_proj/kernel", "stem/block{}_unit{}/conv_proj/kernel", SAME),
-    *_norm("block{}/unit{}/gn_proj", "stem/block{}_unit{}/gn_proj", VECTOR),
+    Row("conv_root/kernel", "stem/conv_root/kernel", IMAGE_KERNEL),
+    *layer_rows(FLAX_GROUP_NORM, "gn_root", "stem/gn_root"),
+    Row("block{}/unit{}/conv{}/kernel", "stem/block{}_unit{}/conv{}/kernel", IMAGE_KERNEL),
+    *layer_rows(FLAX_GROUP_NORM, "block{}/unit{}/gn{}", "stem/block{}_unit{}/gn{}"),
+    Row("block{}/unit{}/conv_proj/kernel", "stem/block{}_unit{}/conv_proj/kernel", IMAGE_KERNEL),
+    *layer_rows(FLAX_GROUP_NORM, "block{}/unit{}/gn_proj", "stem/block{}_unit{}/gn_proj"),
 )
 
 _TOP_POSITIONS = "pos_embedding"
 _PREFIXES = ("params/img/", "opt/target/", "params/", "")
-# A newer Flax counts each kind of layer for itself; big_vision keeps positions at the top.
+# A newer Flax numbers each kind of layer separately; big_vision keeps positions at the top.
 _RENAMES = (
     (
         r"(encoderblock_\d+/)MultiHead(DotProduct)?Attention_\d+/",
@@ -99,35 +77,46 @@ def _prefix(arrays):
     return next((p for p in _PREFIXES if f"{p}embedding/kernel" in arrays), None)
 
 
-def _prepare(checkpoint: Checkpoint) -> Prepared:
-    prefix = _prefix(checkpoint.arrays)
-    arrays, left_out = {}, {}
-    for name, array in checkpoint.arrays.items():
-        if not name.startswith(prefix):
-            left_out[name] = "stands beside the image model"
-            continue
-        name = name.removeprefix(prefix)
-        if name.startswith(_SCANNED):
-            rest = name.removeprefix(_SCANNED)
-            unstacked = {f"Transformer/encoderblock_{i}/{rest}": a for i, a in enumerate(array)}
+def _image_arrays(arrays, prefix):
+    """The image model's arrays under the names in ROWS, and {source name: why} of the others."""
+    image_arrays, left_out = {}, {}
+    for source_name, array in arrays.items():
+        name = source_name.removeprefix(prefix)
+        if not source_name.startswith(prefix):
+            left_out[source_name] = "is not part of the image model"
+        elif name.startswith(_SCANNED):
+            image_arrays.update(_unstack(name.removeprefix(_SCANNED), array))
         else:
-            unstacked = {name: array}
-        arrays.update(renamed(unstacked, _RENAMES))
+            image_arrays[name] = array
+    return rename(image_arrays, _RENAMES), left_out
+
+
+def _unstack(end, array):
+    """One array of all blocks, (blocks, ...) -> {name in one block: array}."""
+    if array.ndim < 2:
+        raise InputError(
+            f"{_SCANNED}{end} must have a first axis for the blocks. Got shape {array.shape}."
+        )
+    return {f"Transformer/encoderblock_{block}/{end}": part for block, part in enumerate(array)}
+
+
+def _prepare(checkpoint: Checkpoint) -> PreparedCheckpoint:
+    prefix = _prefix(checkpoint.arrays)
+    arrays, left_out = _image_arrays(checkpoint.arrays, prefix)
+    check_ranks(ROWS, arrays)
     config: dict = {"gelu": "tanh"}
     if f"{prefix}{_TOP_POSITIONS}" in checkpoint.arrays:
         config["prefix_positions"] = False  # big_vision adds them before it puts [CLS] in front
     query = arrays.get(_ATTENTION.format(0) + "query/kernel")
     if query is not None and query.ndim == 3:
         config["heads"] = query.shape[1]
-    flexible = "flexivit" in checkpoint.path.name.lower()
-    if flexible:
+    if "flexivit" in checkpoint.path.name.lower():
         config["position_resize"] = "linear_antialias"
+    preprocessing: dict = {**HALF, "resize": "squash"}
     # vision_transformer's input_pipeline.py and SigLIP squash; big_vision's classifiers crop.
-    crops = prefix == "params/" and "MAPHead_0/probe" not in arrays
-    preprocessing = (
-        {**HALF, "resize": "crop", "crop": 0.875} if crops else {**HALF, "resize": "squash"}
-    )
-    return Prepared(arrays, config, preprocessing, left_out=left_out)
+    if prefix == "params/" and "MAPHead_0/probe" not in arrays:
+        preprocessing = {**HALF, "resize": "crop", "crop": 0.875}
+    return PreparedCheckpoint(arrays, config, preprocessing, left_out=left_out)
 
 
 GOOGLE = Family(

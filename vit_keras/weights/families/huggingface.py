@@ -8,72 +8,82 @@ from vit_keras.weights.families.family import (
     NO_POSITIONS,
     PRE_TRAINING,
     Family,
-    Prepared,
+    PreparedCheckpoint,
+    assume,
     fold_cls_position,
     is_swiglu,
-    renamed,
+    rename,
     unique_names,
     without_prefix,
 )
 from vit_keras.weights.families.name_table import (
-    CONV,
     PATCH_KERNEL,
     POSITIONS,
-    SAME,
     SHUFFLED_BIAS,
     SHUFFLED_KERNEL,
-    TOKEN,
+    TORCH_IMAGE_KERNEL,
+    TORCH_LINEAR,
+    TORCH_NORM,
+    TORCH_TOKENS,
+    VECTOR,
     Row,
-    torch_linear,
-    torch_norm,
+    check_ranks,
+    layer_rows,
 )
+from vit_keras.weights.settings import Settings
 
 
-def _blocks(theirs, ours):
-    attention = f"{theirs}.attention.attention"
+def _block_rows(source_name, name):
+    attention = f"{source_name}.attention.attention"
+    projection = f"{source_name}.attention.output.dense"
     return (
-        *torch_norm(f"{theirs}.layernorm_before", f"{ours}/norm1"),
-        *torch_linear(f"{attention}.query", f"{ours}/attention/qkv", 0, 3),
-        *torch_linear(f"{attention}.key", f"{ours}/attention/qkv", 1, 3),
-        *torch_linear(f"{attention}.value", f"{ours}/attention/qkv", 2, 3),
-        *torch_linear(f"{theirs}.attention.output.dense", f"{ours}/attention/projection"),
-        Row(f"{theirs}.layer_scale1.lambda1", f"{ours}/scale1", SAME),
-        *torch_norm(f"{theirs}.layernorm_after", f"{ours}/norm2"),
-        *torch_linear(f"{theirs}.intermediate.dense", f"{ours}/mlp/expand"),
-        *torch_linear(f"{theirs}.output.dense", f"{ours}/mlp/reduce"),
-        Row(f"{theirs}.layer_scale2.lambda1", f"{ours}/scale2", SAME),
+        *layer_rows(TORCH_NORM, f"{source_name}.layernorm_before", f"{name}/norm1"),
+        *layer_rows(TORCH_LINEAR, f"{attention}.query", f"{name}/attention/qkv", 0, 3),
+        *layer_rows(TORCH_LINEAR, f"{attention}.key", f"{name}/attention/qkv", 1, 3),
+        *layer_rows(TORCH_LINEAR, f"{attention}.value", f"{name}/attention/qkv", 2, 3),
+        *layer_rows(TORCH_LINEAR, projection, f"{name}/attention/projection"),
+        Row(f"{source_name}.layer_scale1.lambda1", f"{name}/scale1", VECTOR),
+        *layer_rows(TORCH_NORM, f"{source_name}.layernorm_after", f"{name}/norm2"),
+        *layer_rows(TORCH_LINEAR, f"{source_name}.intermediate.dense", f"{name}/mlp/expand"),
+        *layer_rows(TORCH_LINEAR, f"{source_name}.output.dense", f"{name}/mlp/reduce"),
+        Row(f"{source_name}.layer_scale2.lambda1", f"{name}/scale2", VECTOR),
     )
 
 
+_CLS = "embeddings.cls_token"
+_DISTILLATION = "embeddings.distillation_token"
+_REGISTERS = "embeddings.register_tokens"
+_MASK = "embeddings.mask_token"
+_POSITIONS = "embeddings.position_embeddings"
+_PATCH = "embeddings.patch_embeddings.projection.weight"
+
 # Without the model's prefix ("vit.", "deit.", "dinov2.") and with the names of files on the hub.
 ROWS = (
-    Row("embeddings.cls_token", "patch_encoder/cls", TOKEN),
-    Row("embeddings.distillation_token", "patch_encoder/dist", TOKEN),
-    Row("embeddings.register_tokens", "patch_encoder/registers", TOKEN),
-    Row("embeddings.mask_token", "patch_encoder/mask", TOKEN),
-    Row("embeddings.position_embeddings", POSITIONS, TOKEN),
-    Row("embeddings.patch_embeddings.projection.weight", PATCH_KERNEL, CONV),
-    Row("embeddings.patch_embeddings.projection.bias", "patch_encoder/projection/bias", SAME),
-    *_blocks("encoder.layer.{}", "block_{}"),
-    *torch_norm("layernorm", "norm"),
-    *torch_linear("pooler.dense", "pre_logits"),
-    *torch_linear("classifier", "head"),
-    *torch_linear("cls_classifier", "head"),
-    *torch_linear("distillation_classifier", "head_dist"),
+    Row(_CLS, "patch_encoder/cls", TORCH_TOKENS),
+    Row(_DISTILLATION, "patch_encoder/dist", TORCH_TOKENS),
+    Row(_REGISTERS, "patch_encoder/registers", TORCH_TOKENS),
+    Row(_MASK, "patch_encoder/mask", TORCH_TOKENS),
+    Row(_POSITIONS, POSITIONS, TORCH_TOKENS),
+    Row(_PATCH, PATCH_KERNEL, TORCH_IMAGE_KERNEL),
+    Row("embeddings.patch_embeddings.projection.bias", "patch_encoder/projection/bias", VECTOR),
+    *_block_rows("encoder.layer.{}", "block_{}"),
+    *layer_rows(TORCH_NORM, "layernorm", "norm"),
+    *layer_rows(TORCH_LINEAR, "pooler.dense", "pre_logits"),
+    *layer_rows(TORCH_LINEAR, "classifier", "head"),
+    *layer_rows(TORCH_LINEAR, "cls_classifier", "head"),
+    *layer_rows(TORCH_LINEAR, "distillation_classifier", "head_dist"),
     # ViTMAE's decoder.
-    Row("decoder.mask_token", "fill_in/mask", TOKEN),
-    Row("decoder.decoder_pos_embed", "fill_in/positions", TOKEN),
-    *torch_linear("decoder.decoder_embed", "decoder_embed"),
-    *_blocks("decoder.decoder_layers.{}", "decoder_block_{}"),
-    *torch_norm("decoder.decoder_norm", "decoder_norm"),
-    *torch_linear("decoder.decoder_pred", "decoder_prediction"),
+    Row("decoder.mask_token", "fill_in/mask", TORCH_TOKENS),
+    Row("decoder.decoder_pos_embed", "fill_in/positions", TORCH_TOKENS),
+    *layer_rows(TORCH_LINEAR, "decoder.decoder_embed", "decoder_embed"),
+    *_block_rows("decoder.decoder_layers.{}", "decoder_block_{}"),
+    *layer_rows(TORCH_NORM, "decoder.decoder_norm", "decoder_norm"),
+    *layer_rows(TORCH_LINEAR, "decoder.decoder_pred", "decoder_prediction"),
     # ViTForMaskedImageModeling's.
     Row("decoder.0.weight", "reconstruction/kernel", SHUFFLED_KERNEL),
     Row("decoder.0.bias", "reconstruction/bias", SHUFFLED_BIAS),
 )
 
-_MLP = "encoder.layer.0"
-_PATCH = "embeddings.patch_embeddings.projection.weight"
 # Names since transformers 5, and DINOv2's -> those above.
 _RENAMES = (
     (r"^layers\.(\d+)\.", r"encoder.layer.\1."),
@@ -89,111 +99,180 @@ _RENAMES = (
     (r"(layer_scale[12])\.scale$", r"\1.lambda1"),
 )
 _GELUS = {
-    **dict.fromkeys(("gelu", "gelu_python"), "exact"),
-    **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh"), "tanh"),
-    **dict.fromkeys(("gelu_fast", "gelu_accurate"), "tanh"),
+    "gelu": "exact",
+    "gelu_python": "exact",
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "gelu_python_tanh": "tanh",
+    "gelu_fast": "tanh",
+    "gelu_accurate": "tanh",
     "quick_gelu": "quick",
 }
-_BICUBIC = 3  # PIL.Image.Resampling
-_DECODER = (
-    ("heads", "decoder_num_attention_heads"),
-    ("mask_ratio", "mask_ratio"),
-    ("normalised", "norm_pix_loss"),
-)
+BILINEAR, BICUBIC = 2, 3  # PIL.Image.Resampling
 
 
-def _prepare(checkpoint: Checkpoint) -> Prepared:
-    theirs = checkpoint.config
-    arrays = renamed(without_prefix(checkpoint.arrays, _PATCH), _RENAMES)
-    left_out = {}
-    if "embeddings.mask_token" in arrays and "decoder.0.weight" not in arrays:
-        left_out["embeddings.mask_token"] = PRE_TRAINING
-        del arrays["embeddings.mask_token"]
-    if {"classifier.weight", "cls_classifier.weight"} & set(arrays):
-        for name in [name for name in arrays if name.startswith("pooler.")]:
-            left_out[name] = "is not read by the classifier"
-            del arrays[name]
-    if "embeddings.position_embeddings" not in arrays:
+def _prepare(checkpoint: Checkpoint) -> PreparedCheckpoint:
+    arrays, left_out = _image_arrays(checkpoint.arrays)
+    check_ranks(ROWS, arrays)
+    if _POSITIONS not in arrays:
         raise InputError(NO_POSITIONS)
-    registers = "embeddings.register_tokens" in arrays
-    if registers:
-        fold_cls_position(arrays, "embeddings.cls_token", "embeddings.position_embeddings")
-    assumed = []
-    swiglu = is_swiglu(arrays, f"{_MLP}.intermediate.dense.weight", f"{_MLP}.output.dense.weight")
-    dino = "encoder.layer.0.layer_scale1.lambda1" in arrays
-    if not theirs:
-        assumed.append(
-            f"norm_epsilon={1e-6 if dino else 1e-12}, gelu='exact', as usual for such models; "
-            f"config.json would tell"
-        )
-    activation = theirs.get("hidden_act", "gelu")
-    if activation not in _GELUS and not swiglu:
-        raise InputError(f"hidden_act={activation!r} is not supported; {', '.join(_GELUS)} are")
-    if "pooler.dense.weight" in arrays and theirs.get("pooler_act", "tanh") != "tanh":
-        raise InputError(f"pooler_act={theirs['pooler_act']!r} is not supported; tanh is")
-    config = {
-        "norm_epsilon": float(theirs.get("layer_norm_eps", 1e-6 if dino else 1e-12)),
-        "gelu": _GELUS.get(activation, "exact"),
-        "swiglu": swiglu,
-        # True of ViT and DeiT; DINOv2's registers have none, and [CLS] now contains its own.
-        "prefix_positions": not registers,
-    }
-    if registers:  # modeling_dinov2_with_registers.py alone antialiases
-        config["position_resize"] = "bicubic_antialias"
-    for ours, name in (("heads", "num_attention_heads"), ("image_size", "image_size")):
-        if name in theirs:
-            config[ours] = theirs[name]
-    if "embeddings.distillation_token" in arrays and "distillation_classifier.weight" not in arrays:
-        # DeiTForImageClassification reads the [CLS] token alone: the other is a register to it.
-        arrays["embeddings.register_tokens"] = arrays.pop("embeddings.distillation_token")
-    decoder = {ours: theirs[name] for ours, name in _DECODER if name in theirs}
-    labels = theirs.get("id2label") or {}
-    names = [name for _, name in sorted((int(number), name) for number, name in labels.items())]
-    if names == [f"LABEL_{number}" for number in range(len(names))]:
-        names = []
-    preprocessing = _preprocessing(checkpoint, dino)
-    if not checkpoint.preprocessor:
-        assumed.append(
-            f"mean={preprocessing['mean']}, std={preprocessing['std']}, as usual for such models; "
-            f"preprocessor_config.json would tell"
-        )
-    return Prepared(
+    _check_reconstruction(arrays)
+    config, assumptions = _config(checkpoint.config, arrays)
+    preprocessing, more_assumptions = _preprocessing(checkpoint, arrays)
+    if _REGISTERS in arrays:
+        fold_cls_position(arrays, _CLS, _POSITIONS)
+    if _DISTILLATION in arrays and "distillation_classifier.weight" not in arrays:
+        # DeiTForImageClassification reads the [CLS] token only: the other acts as a register.
+        arrays[_REGISTERS] = arrays.pop(_DISTILLATION)
+    return PreparedCheckpoint(
         arrays,
         config,
         preprocessing,
-        decoder,
-        unique_names(names),
+        _decoder(checkpoint.config),
+        unique_names(_labels(checkpoint.config)),
         left_out,
-        tuple(assumed),
+        assumptions + more_assumptions,
     )
 
 
-def _preprocessing(checkpoint, dino):
-    """preprocessor_config.json, or what the model type's authors use -> keyword arguments"""
-    theirs = checkpoint.preprocessor
-    usual = IMAGENET if dino or checkpoint.config.get("model_type", "vit") != "vit" else HALF
-    # What 255 becomes before the mean is subtracted.
-    scale = 255 * (theirs.get("rescale_factor", 1 / 255) if theirs.get("do_rescale", True) else 1)
-    mean, std = theirs.get("image_mean") or usual["mean"], theirs.get("image_std") or usual["std"]
-    if not theirs.get("do_normalize", True):
-        mean, std = [0.0] * len(usual["mean"]), [1.0] * len(usual["std"])
-    size = theirs.get("size")
+def _image_arrays(arrays):
+    """The arrays that the model reads, under the names in ROWS, and {name: why} of the others."""
+    arrays = rename(without_prefix(arrays, _PATCH), _RENAMES)
+    left_out = {}
+    if _MASK in arrays and "decoder.0.weight" not in arrays:
+        left_out[_MASK] = PRE_TRAINING
+    if {"classifier.weight", "cls_classifier.weight"} & set(arrays):
+        for name in arrays:
+            if name.startswith("pooler."):
+                left_out[name] = "is not read by the classifier"
+    return {name: array for name, array in arrays.items() if name not in left_out}, left_out
+
+
+def _check_reconstruction(arrays):
+    """Checks that masked image modelling predicts all values of a patch.
+
+    Raises:
+        InputError: if it predicts another number of values.
+    """
+    _, channels, height, width = arrays[_PATCH].shape
+    for name in ("decoder.0.weight", "decoder.0.bias"):
+        if name in arrays and len(arrays[name]) != channels * height * width:
+            raise InputError(
+                f"{name} must predict the {channels}x{height}x{width} values of a patch. "
+                f"Got shape {arrays[name].shape}."
+            )
+
+
+def _config(settings: Settings, arrays):
+    """Fields of ViTConfig that config.json or the names show, and Assumptions for the others."""
+    swiglu = is_swiglu(
+        arrays, "encoder.layer.0.intermediate.dense.weight", "encoder.layer.0.output.dense.weight"
+    )
+    gelu = "exact"
+    if not swiglu:
+        gelu = settings.choice("hidden_act", _GELUS) or gelu
+    if "pooler.dense.weight" in arrays:
+        settings.choice("pooler_act", {"tanh": "tanh"})
+    config = {
+        "norm_epsilon": settings.number("layer_norm_eps", 1e-6 if _is_dino(arrays) else 1e-12),
+        "gelu": gelu,
+        "swiglu": swiglu,
+        # True of ViT and DeiT; DINOv2's registers have none, and [CLS] then contains its own.
+        "prefix_positions": _REGISTERS not in arrays,
+    }
+    if _REGISTERS in arrays:  # only modeling_dinov2_with_registers.py antialiases
+        config["position_resize"] = "bicubic_antialias"
+    if "num_attention_heads" in settings:
+        config["heads"] = settings.integer("num_attention_heads")
+    image_size = settings.sides("image_size")
+    if image_size is not None:
+        config["image_size"] = image_size
+    if settings:
+        return config, ()
+    unspecified = ["norm_epsilon"] if swiglu else ["norm_epsilon", "gelu"]
+    return config, assume(
+        {field: config[field] for field in unspecified},
+        "usual for such models; config.json specifies it",
+    )
+
+
+def _is_dino(arrays):
+    return "encoder.layer.0.layer_scale1.lambda1" in arrays
+
+
+def _decoder(settings):
+    """Fields of DecoderConfig in config.json."""
+    decoder: dict = {}
+    if "decoder_num_attention_heads" in settings:
+        decoder["heads"] = settings.integer("decoder_num_attention_heads")
+    if "mask_ratio" in settings:
+        decoder["mask_ratio"] = settings.number("mask_ratio", 0.75, at_most=1)
+    if "norm_pix_loss" in settings:
+        decoder["normalised"] = settings.boolean("norm_pix_loss", True)
+    return decoder
+
+
+def _labels(settings):
+    """Names of the classes in the order of id2label's numbers; none if they are placeholders."""
+    labels = settings.section("id2label").values
+    if not all(number.isdecimal() and len(number) < 10 for number in labels):
+        settings.refuse("id2label", "an object with whole numbers as keys")
+    if not all(isinstance(label, str | int | float) for label in labels.values()):
+        settings.refuse("id2label", "an object with class names as values")
+    names = [str(labels[number]) for number in sorted(labels, key=int)]
+    return [] if names == [f"LABEL_{number}" for number in range(len(names))] else names
+
+
+def _preprocessing(checkpoint, arrays):
+    """Keyword arguments of Preprocessing, and Assumptions about those not specified."""
+    settings = checkpoint.preprocessor
+    is_vit = checkpoint.config.text("model_type", "vit") == "vit"
+    usual = HALF if is_vit and not _is_dino(arrays) else IMAGENET
+    # The brightest value at the time the mean is subtracted.
+    scale = 255.0
+    if settings.boolean("do_rescale", True):
+        scale = 255 * settings.number("rescale_factor", 1 / 255)
+    mean = settings.numbers("image_mean", usual["mean"])
+    std = settings.numbers("image_std", usual["std"])
+    unspecified = [
+        field
+        for field, name in (("mean", "image_mean"), ("std", "image_std"))
+        if name not in settings
+    ]
+    if not settings.boolean("do_normalize", True):
+        mean, std, unspecified = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), []
+    bicubic = settings.integer("resample", BILINEAR, minimum=0) == BICUBIC
     preprocessing = {
         "mean": tuple(value / scale for value in mean),
         "std": tuple(value / scale for value in std),
-        "interpolation": "bicubic" if theirs.get("resample", 2) == _BICUBIC else "bilinear",
-        "resize": "crop" if isinstance(size, dict) and "shortest_edge" in size else "squash",
+        "interpolation": "bicubic" if bicubic else "bilinear",
+        **_crop(settings),
     }
-    resized, cropped = _shorter_side(size), _shorter_side(theirs.get("crop_size"))
-    if theirs.get("do_center_crop") and resized and cropped:
-        preprocessing["crop"] = min(1.0, cropped / resized)
-    return preprocessing
+    assumptions = assume(
+        {field: preprocessing[field] for field in unspecified},
+        "usual for such models; preprocessor_config.json specifies it",
+    )
+    return preprocessing, assumptions
 
 
-def _shorter_side(size):
-    if isinstance(size, dict):
-        return size.get("shortest_edge") or min(size.get("height", 0), size.get("width", 0))
-    return size
+def _crop(settings):
+    """How images are resized and cropped: keyword arguments of Preprocessing."""
+    size = settings.values.get("size")
+    resized, cropped = _shorter_side(settings, "size"), _shorter_side(settings, "crop_size")
+    resize = "crop" if isinstance(size, dict) and "shortest_edge" in size else "squash"
+    if settings.boolean("do_center_crop", False) and resized and cropped:
+        return {"resize": resize, "crop": min(1.0, cropped / resized)}
+    return {"resize": resize}
+
+
+def _shorter_side(settings, name):
+    """Pixels of the shorter side of a size; None if the file does not have it."""
+    if isinstance(settings.values.get(name), dict):
+        size = settings.section(name)
+        sides = (size.integer("height"), size.integer("width"))
+        return size.integer("shortest_edge") or (None if None in sides else min(sides))
+    sides = settings.sides(name)
+    return min(sides) if isinstance(sides, tuple) else sides
 
 
 HUGGINGFACE = Family(
@@ -204,58 +283,3 @@ HUGGINGFACE = Family(
     position_resize="bicubic",
     patch_resize="bicubic_antialias",
 )
-
-
-def huggingface_settings(model):
-    """A model's config.json and preprocessor_config.json, {file name: contents}"""
-    config, preprocessing = model.config, model.preprocessing
-    kind, type_ = ("DeiT", "deit") if config.distilled else ("ViT", "vit")
-    task = "Model"
-    if config.num_classes:
-        task = "ForImageClassificationWithTeacher" if config.distilled else "ForImageClassification"
-    labels = model.class_names or [f"LABEL_{number}" for number in range(config.num_classes)]
-    height, width = config.image_size
-    # The image size from which the crop is cut, when there is one.
-    resized = [round(side / preprocessing.crop) for side in (height, width)]
-    crops = preprocessing.resize == "crop"
-    pixels = {"height": height, "width": width}
-    return {
-        "config.json": {
-            "architectures": [kind + task],
-            "model_type": type_,
-            "hidden_size": config.width,
-            "num_hidden_layers": config.depth,
-            "num_attention_heads": config.block.heads,
-            "intermediate_size": config.block.mlp_width,
-            "hidden_act": {
-                "exact": "gelu",
-                "tanh": "gelu_pytorch_tanh",
-                "quick": "quick_gelu",
-            }[config.block.gelu],
-            "layer_norm_eps": config.block.norm_epsilon,
-            "image_size": height if height == width else [height, width],
-            "patch_size": config.patch_size,
-            "num_channels": config.channels,
-            "qkv_bias": config.block.qkv_bias,
-            "hidden_dropout_prob": config.block.dropout,
-            "attention_probs_dropout_prob": config.block.attention_dropout,
-            "pooler_output_size": config.head_width or config.width,
-            "pooler_act": "tanh",
-            "id2label": {str(number): label for number, label in enumerate(labels)},
-            "label2id": {label: number for number, label in enumerate(labels)},
-        },
-        "preprocessor_config.json": {
-            # ViT's own did not crop before transformers 5.
-            "image_processor_type": "CLIPImageProcessor" if crops else "ViTImageProcessor",
-            "do_resize": True,
-            "size": {"shortest_edge": min(resized)} if crops else pixels,
-            "do_center_crop": crops,
-            "crop_size": pixels,
-            "resample": _BICUBIC if preprocessing.interpolation == "bicubic" else 2,
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": list(preprocessing.mean),
-            "image_std": list(preprocessing.std),
-        },
-    }

@@ -1,8 +1,12 @@
 """timm's files: .safetensors with the names of timm/models/vision_transformer.py."""
 
 import re
+from collections.abc import Mapping
+
+import numpy as np
 
 from vit_keras.utils.errors import InputError
+from vit_keras.weights.assumption import Assumption
 from vit_keras.weights.checkpoint import Checkpoint
 from vit_keras.weights.families.family import (
     HALF,
@@ -10,60 +14,63 @@ from vit_keras.weights.families.family import (
     NO_POSITIONS,
     PRE_TRAINING,
     Family,
-    Prepared,
+    PreparedCheckpoint,
+    assume,
     is_swiglu,
     unique_names,
     without_prefix,
 )
 from vit_keras.weights.families.name_table import (
-    CONV,
     PATCH_KERNEL,
     POSITIONS,
-    SAME,
-    TOKEN,
+    TORCH_IMAGE_KERNEL,
+    TORCH_LINEAR,
+    TORCH_NORM,
+    TORCH_TOKENS,
+    VECTOR,
     Row,
-    torch_linear,
-    torch_norm,
+    check_ranks,
+    layer_rows,
 )
 
 
-def torch_blocks(theirs, ours):
-    """Rows of timm's Block, whose names Facebook's code shares"""
+def block_rows(source_name: str, name: str) -> tuple[Row, ...]:
+    """Rows of timm's Block; Facebook's code has the same names."""
     return (
-        *torch_norm(f"{theirs}.norm1", f"{ours}/norm1"),
-        *torch_linear(f"{theirs}.attn.qkv", f"{ours}/attention/qkv"),
-        *torch_norm(f"{theirs}.attn.q_norm", f"{ours}/attention/query_norm"),
-        *torch_norm(f"{theirs}.attn.k_norm", f"{ours}/attention/key_norm"),
-        *torch_linear(f"{theirs}.attn.proj", f"{ours}/attention/projection"),
-        Row(f"{theirs}.ls1.gamma", f"{ours}/scale1", SAME),
-        *torch_norm(f"{theirs}.norm2", f"{ours}/norm2"),
-        *torch_linear(f"{theirs}.mlp.fc1", f"{ours}/mlp/expand"),
-        *torch_linear(f"{theirs}.mlp.fc2", f"{ours}/mlp/reduce"),
-        Row(f"{theirs}.ls2.gamma", f"{ours}/scale2", SAME),
+        *layer_rows(TORCH_NORM, f"{source_name}.norm1", f"{name}/norm1"),
+        *layer_rows(TORCH_LINEAR, f"{source_name}.attn.qkv", f"{name}/attention/qkv"),
+        *layer_rows(TORCH_NORM, f"{source_name}.attn.q_norm", f"{name}/attention/query_norm"),
+        *layer_rows(TORCH_NORM, f"{source_name}.attn.k_norm", f"{name}/attention/key_norm"),
+        *layer_rows(TORCH_LINEAR, f"{source_name}.attn.proj", f"{name}/attention/projection"),
+        Row(f"{source_name}.ls1.gamma", f"{name}/scale1", VECTOR),
+        *layer_rows(TORCH_NORM, f"{source_name}.norm2", f"{name}/norm2"),
+        *layer_rows(TORCH_LINEAR, f"{source_name}.mlp.fc1", f"{name}/mlp/expand"),
+        *layer_rows(TORCH_LINEAR, f"{source_name}.mlp.fc2", f"{name}/mlp/reduce"),
+        Row(f"{source_name}.ls2.gamma", f"{name}/scale2", VECTOR),
     )
 
 
 ROWS = (
-    Row("cls_token", "patch_encoder/cls", TOKEN),
-    Row("dist_token", "patch_encoder/dist", TOKEN),
-    Row("reg_token", "patch_encoder/registers", TOKEN),
-    Row("pos_embed", POSITIONS, TOKEN),
-    Row("patch_embed.proj.weight", PATCH_KERNEL, CONV),
-    Row("patch_embed.proj.bias", "patch_encoder/projection/bias", SAME),
-    *torch_norm("norm_pre", "pre_norm"),
-    *torch_blocks("blocks.{}", "block_{}"),
-    *torch_norm("norm", "norm"),
-    *torch_norm("fc_norm", "norm"),
-    Row("attn_pool.latent", "pool/probe", TOKEN),
-    *torch_linear("attn_pool.q", "pool/query"),
-    *torch_linear("attn_pool.kv", "pool/key_value"),
-    *torch_linear("attn_pool.proj", "pool/projection"),
-    *torch_norm("attn_pool.norm", "pool/norm"),
-    *torch_linear("attn_pool.mlp.fc1", "pool/mlp/expand"),
-    *torch_linear("attn_pool.mlp.fc2", "pool/mlp/reduce"),
-    *torch_linear("pre_logits.fc", "pre_logits"),
-    *torch_linear("head", "head"),
-    *torch_linear("head_dist", "head_dist"),
+    Row("cls_token", "patch_encoder/cls", TORCH_TOKENS),
+    Row("dist_token", "patch_encoder/dist", TORCH_TOKENS),
+    Row("reg_token", "patch_encoder/registers", TORCH_TOKENS),
+    Row("pos_embed", POSITIONS, TORCH_TOKENS),
+    Row("patch_embed.proj.weight", PATCH_KERNEL, TORCH_IMAGE_KERNEL),
+    Row("patch_embed.proj.bias", "patch_encoder/projection/bias", VECTOR),
+    *layer_rows(TORCH_NORM, "norm_pre", "pre_norm"),
+    *block_rows("blocks.{}", "block_{}"),
+    *layer_rows(TORCH_NORM, "norm", "norm"),
+    *layer_rows(TORCH_NORM, "fc_norm", "norm"),
+    Row("attn_pool.latent", "pool/probe", TORCH_TOKENS),
+    *layer_rows(TORCH_LINEAR, "attn_pool.q", "pool/query"),
+    *layer_rows(TORCH_LINEAR, "attn_pool.kv", "pool/key_value"),
+    *layer_rows(TORCH_LINEAR, "attn_pool.proj", "pool/projection"),
+    *layer_rows(TORCH_NORM, "attn_pool.norm", "pool/norm"),
+    *layer_rows(TORCH_LINEAR, "attn_pool.mlp.fc1", "pool/mlp/expand"),
+    *layer_rows(TORCH_LINEAR, "attn_pool.mlp.fc2", "pool/mlp/reduce"),
+    *layer_rows(TORCH_LINEAR, "pre_logits.fc", "pre_logits"),
+    *layer_rows(TORCH_LINEAR, "head", "head"),
+    *layer_rows(TORCH_LINEAR, "head_dist", "head_dist"),
 )
 
 PATCH = "patch_embed.proj.weight"
@@ -71,8 +78,8 @@ CLIP = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
-# What arrays do not tell of architectures in timm 1.0.31's vision_transformer.py, by how their
-# names begin.
+# Fields that arrays do not show, of architectures in timm 1.0.31's vision_transformer.py, by the
+# start of their names.
 _ARCHITECTURES: dict[str, dict] = {
     "vit_base_patch32_siglip": {"gelu": "tanh"},
     "vit_large_patch16_siglip_512": {"gelu": "tanh"},
@@ -82,105 +89,148 @@ _ARCHITECTURES: dict[str, dict] = {
     "vit_base_patch16_gap": {"heads": 16},
     "deit3_": {"prefix_positions": False},
 }
-# Other models with the same names of arrays: rotary positions, norms behind the branches, ...
-_OTHERS = re.compile(
+# Other models with the same array names: rotary positions, norms after the branches, ...
+_OTHER_MODELS = re.compile(
     r"_rope_|_rpn_|vit_pe_|_parallel_|^eva|^beit|^samvit|^naflexvit|_dinov3|^test_vit3"
 )
 _TOWER = "visual.trunk."
-_POOLINGS = {"token": "cls", "avg": "mean", "map": "map"}
-_GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
+POOLINGS = {"token": "cls", "avg": "mean", "map": "map"}
+GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 
 
-def settings_of_names(arrays):
-    """What the names of timm's and Facebook's arrays tell about a ViTConfig"""
-    settings: dict = {}
-    if "fc_norm.weight" in arrays:
-        settings["norm_after_pooling"] = True
-        if "attn_pool.latent" not in arrays:
-            settings["pooling"] = "mean"
-    query_norm = arrays.get("blocks.0.attn.q_norm.weight")
-    if query_norm is not None:
-        settings["heads"] = arrays[PATCH].shape[0] // len(query_norm)
-    settings["swiglu"] = is_swiglu(arrays, "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
+def config_of_names(arrays: Mapping[str, np.ndarray]) -> dict:
+    """Fields of ViTConfig that the array names of timm and Facebook show.
+
+    Args:
+        arrays: {source name: array}, of the ranks in ROWS.
+
+    Raises:
+        InputError: for a model without a table of positions.
+    """
     if "pos_embed" not in arrays:
         raise InputError(NO_POSITIONS)
-    return settings
+    config: dict = {}
+    if "fc_norm.weight" in arrays:
+        config["norm_after_pooling"] = True
+        if "attn_pool.latent" not in arrays:
+            config["pooling"] = "mean"
+    query_norm = arrays.get("blocks.0.attn.q_norm.weight")
+    if query_norm is not None:
+        config["heads"] = arrays[PATCH].shape[0] // len(query_norm)
+    config["swiglu"] = is_swiglu(arrays, "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
+    return config
 
 
-def _prepare(checkpoint: Checkpoint) -> Prepared:
+def _image_arrays(arrays):
+    """The image model's arrays under the names in ROWS, and {source name: why} of the others."""
     left_out = {}
-    arrays = checkpoint.arrays
     if _TOWER + PATCH in arrays:  # OpenCLIP's
         left_out = {
-            name: "stands beside the image model" for name in arrays if not name.startswith(_TOWER)
+            name: "is not part of the image model" for name in arrays if not name.startswith(_TOWER)
         }
         arrays = {name: array for name, array in arrays.items() if name not in left_out}
     arrays = without_prefix(arrays, PATCH)
     if "mask_token" in arrays:
         left_out["mask_token"] = PRE_TRAINING
         del arrays["mask_token"]
+    return arrays, left_out
+
+
+def _prepare(checkpoint: Checkpoint) -> PreparedCheckpoint:
+    arrays, left_out = _image_arrays(checkpoint.arrays)
+    check_ranks(ROWS, arrays)
     # The hub's settings: pretrained_cfg, and the arguments in which a model differs from its name.
-    published = {**checkpoint.config, **checkpoint.config.get("pretrained_cfg", {})}
+    published = checkpoint.config.with_section("pretrained_cfg")
+    quick = _has_quick_gelu(checkpoint, published, arrays)
+    config = {
+        **config_of_names(arrays),
+        "gelu": "quick" if quick else "exact",
+        **_config(checkpoint, published, arrays),
+    }
     preprocessing = _preprocessing(published, arrays)
-    assumed = []
-    if "mean" not in published:
-        assumed.append(
-            f"mean={preprocessing['mean']}, std={preprocessing['std']}, as usual for such models; "
-            f"config.json of timm's hub would tell"
-        )
+    assumptions = assume(
+        {
+            name: preprocessing[name]
+            for name in ("mean", "std")
+            if published.values.get(name) is None
+        },
+        "usual for such models; the config.json of timm's hub specifies it",
+    )
     if not checkpoint.config:
-        assumed += _doubts(arrays)
-    return Prepared(
+        assumptions += tuple(_doubts(arrays, quick))
+    return PreparedCheckpoint(
         arrays,
-        {**settings_of_names(arrays), "gelu": "exact", **_settings(checkpoint, published, arrays)},
+        config,
         preprocessing,
-        class_names=unique_names(published.get("label_names") or ()),
+        class_names=unique_names(published.texts("label_names")),
         left_out=left_out,
-        assumed=tuple(assumed),
+        assumptions=assumptions,
     )
 
 
-def _settings(checkpoint, published, arrays):
-    """What config.json, or else a file's name, tells about a ViTConfig"""
-    architecture = published.get("architecture", "")
-    if _OTHERS.search(architecture):
-        raise InputError(f"timm's {architecture} is another model than a plain ViT")
-    settings: dict = {"norm_epsilon": 1e-5 if "norm_pre.weight" in arrays else 1e-6}
-    for begins, fields in _ARCHITECTURES.items():
-        if architecture.startswith(begins):
-            settings.update(fields)
-    hint = f"{architecture} {checkpoint.path.name} {checkpoint.path.parent.name}"
-    # timm marks what was trained with quick-GELU by its tag, if not by its architecture.
-    quick = str(published.get("tag", "")).startswith(("openai", "metaclip", "dfn"))
-    if "norm_pre.weight" in arrays and ("quickgelu" in hint or quick):
-        settings["gelu"] = "quick"
-    arguments = checkpoint.config.get("model_args", {})
-    if arguments.get("pool_include_prefix"):
+def _has_quick_gelu(checkpoint, published, arrays):
+    """Whether a CLIP model's architecture, tag or file name says quick-GELU."""
+    file_names = f"{checkpoint.path.name} {checkpoint.path.parent.name}"
+    architecture = published.text("architecture")
+    tag = published.text("tag")
+    return "norm_pre.weight" in arrays and (
+        "quickgelu" in f"{architecture} {file_names}"
+        or tag.startswith(("openai", "metaclip", "dfn"))
+    )
+
+
+def _config(checkpoint, published, arrays):
+    """Fields of ViTConfig in config.json, and epsilon, which follows from the architecture."""
+    architecture = published.text("architecture")
+    if _OTHER_MODELS.search(architecture):
+        raise InputError(f"timm's {architecture} is not a plain ViT, which it must be")
+    config: dict = {"norm_epsilon": 1e-5 if "norm_pre.weight" in arrays else 1e-6}
+    for start, fields in _ARCHITECTURES.items():
+        if architecture.startswith(start):
+            config.update(fields)
+    arguments = checkpoint.config.section("model_args")
+    if arguments.boolean("pool_include_prefix", False):
         raise InputError("pool_include_prefix=True is not supported")
-    tables = {"act_layer": ("gelu", _GELUS), "global_pool": ("pooling", _POOLINGS)}
-    for theirs, (ours, table) in tables.items():
-        value = arguments.get(theirs, checkpoint.config.get(theirs))
-        if value is not None and value not in table:
-            raise InputError(f"{theirs}={value!r} is not supported; {', '.join(table)} are")
+    for field, name, choices in (
+        ("gelu", "act_layer", GELUS),
+        ("pooling", "global_pool", POOLINGS),
+    ):
+        settings = arguments if name in arguments else checkpoint.config
+        value = settings.choice(name, choices)
         if value is not None:
-            settings[ours] = table[value]
+            config[field] = value
     if "num_heads" in arguments:
-        settings["heads"] = arguments["num_heads"]
-    size = arguments.get("img_size") or (published.get("input_size") or [None])[1:]
+        config["heads"] = arguments.integer("num_heads")
+    input_size = _input_size(published)
+    size = arguments.sides("img_size") or input_size
     if size:
-        settings["image_size"] = tuple(size) if isinstance(size, list | tuple) else (size, size)
-    return settings
+        config["image_size"] = size
+    return config
 
 
-def _doubts(arrays):
-    """Sentences about what only config.json would tell"""
-    if "norm_pre.weight" in arrays:
-        yield "gelu='exact', as timm's CLIP models have it; OpenAI's own need gelu='quick'"
-    if "attn_pool.latent" in arrays:
-        yield "gelu='exact'; the larger models of SigLIP 2 need gelu='tanh'"
+def _input_size(published):
+    """(height, width) of input_size, [channels, height, width]; None if there is none."""
+    size = published.integers("input_size")
+    if size is None:
+        return None
+    if len(size) != 3:
+        published.refuse("input_size", "[channels, height, width]")
+    return size[1:]
+
+
+def _doubts(arrays, quick):
+    """Assumptions about what only config.json specifies."""
+    if "norm_pre.weight" in arrays and not quick:
+        yield Assumption(
+            "gelu", "exact", "as in timm's CLIP models; OpenAI's own need gelu='quick'"
+        )
+    elif "attn_pool.latent" in arrays:
+        yield Assumption("gelu", "exact", "the larger models of SigLIP 2 need gelu='tanh'")
     pools_otherwise = {"fc_norm.weight", "attn_pool.latent"} & set(arrays)
     if "cls_token" in arrays and not pools_otherwise:
-        yield "pooling='cls'; pass pooling='mean' for a model that averages its patches"
+        yield Assumption(
+            "pooling", "cls", "pass pooling='mean' for a model that averages its patches"
+        )
 
 
 def _preprocessing(published, arrays):
@@ -190,13 +240,14 @@ def _preprocessing(published, arrays):
         usual = IMAGENET
     else:
         usual = HALF
-    interpolation = published.get("interpolation", "bicubic")
+    bilinear = published.text("interpolation", "bicubic") == "bilinear"
+    squash = published.text("crop_mode", "center") == "squash"
     return {
-        "mean": tuple(published.get("mean", usual["mean"])),
-        "std": tuple(published.get("std", usual["std"])),
-        "crop": published.get("crop_pct", 0.9),
-        "resize": "squash" if published.get("crop_mode") == "squash" else "crop",
-        "interpolation": interpolation if interpolation == "bilinear" else "bicubic",
+        "mean": published.numbers("mean", usual["mean"]),
+        "std": published.numbers("std", usual["std"]),
+        "crop": published.number("crop_pct", 0.9, at_most=1),
+        "resize": "squash" if squash else "crop",
+        "interpolation": "bilinear" if bilinear else "bicubic",
     }
 
 
@@ -208,58 +259,3 @@ TIMM = Family(
     position_resize="bicubic_antialias",
     patch_resize="bicubic_antialias",
 )
-
-
-def timm_settings(model):
-    """A model's config.json for timm's hub: the architecture nearest to it, and where it differs"""
-    config, preprocessing = model.config, model.preprocessing
-    prefix = config.prefix_tokens
-    size = [config.channels, *config.image_size]
-    architecture = "vit_base_patch16_224"
-    if config.pre_norm:
-        architecture = "vit_base_patch16_clip_224"  # the one with epsilon 1e-5
-    if config.block.swiglu:
-        architecture = "vit_giant_patch14_dinov2"
-    if config.distilled:
-        architecture = "deit_base_distilled_patch16_224"
-    pool = {ours: theirs for theirs, ours in _POOLINGS.items()}[config.pooling]
-    arguments = {
-        "img_size": list(config.image_size),
-        "patch_size": config.patch_size,
-        "in_chans": config.channels,
-        "embed_dim": config.width,
-        "depth": config.depth,
-        "num_heads": config.block.heads,
-        # timm multiplies and cuts off: half a unit more keeps it from losing one.
-        "mlp_ratio": (config.block.mlp_width * (2 if config.block.swiglu else 1) + 0.5)
-        / config.width,
-        "qkv_bias": config.block.qkv_bias,
-        "qk_norm": config.block.qk_norm,
-        "init_values": config.block.layer_scale or None,
-        "class_token": "cls" in prefix,
-        "reg_tokens": config.registers,
-        "no_embed_class": not config.prefix_positions,
-        "global_pool": pool,
-        "fc_norm": config.norm_after_pooling,
-    }
-    if not config.block.swiglu:
-        arguments["act_layer"] = {ours: theirs for theirs, ours in _GELUS.items()}[
-            config.block.gelu
-        ]
-    return {
-        "architecture": architecture,
-        "num_classes": config.num_classes,
-        "num_features": config.width,
-        "global_pool": pool,
-        "model_args": arguments,
-        "pretrained_cfg": {
-            "input_size": size,
-            "num_classes": config.num_classes,
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-            "interpolation": preprocessing.interpolation,
-            "crop_pct": preprocessing.crop,
-            "crop_mode": "squash" if preprocessing.resize == "squash" else "center",
-            **({"label_names": list(model.class_names)} if model.class_names else {}),
-        },
-    }

@@ -1,4 +1,4 @@
-"""Weights are fetched once, whole and verified, from a real server on loopback."""
+"""Weights are downloaded once, completely and verified, from a server on loopback."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`, {path: bytes}, and notes what was asked for."""
+    """Serves `server.files`, {path: bytes}, and records the requests."""
 
     def do_HEAD(self):
         self.do_GET()
@@ -32,7 +32,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         contents = self.server.files.get(self.path)
         if contents is None:
             self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound")  # what the hub says
+            self.send_header("X-Error-Code", "EntryNotFound")  # as the hub answers
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -43,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(contents[: self.server.cut])
+            self.wfile.write(contents[: self.server.sent_bytes])
             self.wfile.flush()
             self.server.stalled.set()
             if self.server.stalls:
@@ -59,7 +59,7 @@ def server(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.files = {"/ViT.safetensors": WEIGHTS}
-    server.requests, server.cut, server.stalls = [], None, False
+    server.requests, server.sent_bytes, server.stalls = [], None, False
     server.stalled = threading.Event()
     server.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -88,14 +88,14 @@ def test_models_come_from_an_address(server):
     assert model.name == "ViT"
 
 
-def test_another_checksum_is_refused_and_nothing_kept(server, tmp_path):
+def test_a_wrong_checksum_is_refused_and_nothing_is_cached(server, tmp_path):
     with pytest.raises(InputError, match="could not be fetched: .*hash"):
         fetch(f"{server.address}/ViT.safetensors", sha256="0" * 64)
 
     assert cached(tmp_path) == []
 
 
-def test_a_cached_file_of_another_checksum_is_fetched_again(server):
+def test_a_cached_file_with_a_wrong_checksum_is_fetched_again(server):
     path = fetch(f"{server.address}/ViT.safetensors").path
     path.write_bytes(WEIGHTS[:-1])
 
@@ -103,26 +103,26 @@ def test_a_cached_file_of_another_checksum_is_fetched_again(server):
     assert path.read_bytes() == WEIGHTS
 
 
-def test_a_connection_that_breaks_leaves_nothing(server, tmp_path):
-    server.cut = len(WEIGHTS) // 2
+def test_a_broken_connection_leaves_nothing_in_the_cache(server, tmp_path):
+    server.sent_bytes = len(WEIGHTS) // 2
 
     with pytest.raises(InputError, match="could not be fetched"):
         fetch(f"{server.address}/ViT.safetensors")
     assert cached(tmp_path) == []
 
-    server.cut = None
+    server.sent_bytes = None
     assert fetch(f"{server.address}/ViT.safetensors").path.read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize("path", ["/nothing.npz", "/"])
-def test_what_is_not_there_is_one_line(server, path, tmp_path):
+def test_a_missing_file_is_an_input_error(server, path, tmp_path):
     with pytest.raises(InputError, match=r"could not be fetched: .*404|names no file"):
         fetch(server.address + path)
 
     assert cached(tmp_path) == []
 
 
-def test_a_server_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
+def test_an_unreachable_server_is_an_input_error(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
     with pytest.raises(InputError, match="could not be fetched"):
@@ -130,17 +130,17 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_killed_download_leaves_nothing_that_looks_whole(server, tmp_path):
+def test_a_killed_download_leaves_no_partial_file_in_its_place(server, tmp_path):
     address = f"{server.address}/ViT.safetensors"
-    server.cut, server.stalls = len(WEIGHTS) // 2, True
-    code = f"from vit_keras.weights.sources import fetch; fetch({address!r})"
+    server.sent_bytes, server.stalls = len(WEIGHTS) // 2, True
+    code = f"from vit_keras.weights.fetch import fetch; fetch({address!r})"
     process = subprocess.Popen([sys.executable, "-c", code])
     assert server.stalled.wait(timeout=60)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
     assert not [path for path in cached(tmp_path) if path.parent.parent.name == "vit_keras"]
-    server.cut, server.stalls = None, False
+    server.sent_bytes, server.stalls = None, False
     assert fetch(address).path.read_bytes() == WEIGHTS
 
 
@@ -152,7 +152,7 @@ print(model.config.block.gelu, model.output_shape, model.name)
 
 
 def from_hub(server, tmp_path, address):
-    """Runs in a process of its own: the client reads its environment when it is imported"""
+    """Runs in a process of its own: the client reads its environment when it is imported."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": server.address,
@@ -178,36 +178,36 @@ def test_repositories_come_from_the_hub_with_their_settings(server, tmp_path):
 
         assert result.returncode == 0, result.stderr
         assert result.stdout.startswith("quick (None, 5) clip")
-    again = len(server.requests)
+    server.requests.clear()
     assert from_hub(server, tmp_path, "hf://owner/clip").returncode == 0
-    assert not [r for r in server.requests[again:] if r.startswith("GET") and "safetensors" in r]
+    assert not [r for r in server.requests if r.startswith("GET") and "safetensors" in r]
 
 
 @pytest.mark.slow
-def test_a_repository_without_weights_is_one_line(server, tmp_path):
+def test_a_repository_without_weights_is_an_input_error(server, tmp_path):
     pytest.importorskip("huggingface_hub")
     server.files["/owner/text/resolve/main/config.json"] = b"{}"
 
     result = from_hub(server, tmp_path, "hf://owner/text")
 
     assert result.returncode == 1
-    assert "InputError: hf://owner/text holds none of model.safetensors" in result.stderr
+    assert "InputError: hf://owner/text has none of model.safetensors" in result.stderr
 
 
 @pytest.mark.slow
-def test_a_hub_out_of_reach_is_no_empty_repository(server, tmp_path):
+def test_an_unreachable_hub_is_not_an_empty_repository(server, tmp_path):
     pytest.importorskip("huggingface_hub")
     server.files["/owner/vit/resolve/main/model.safetensors"] = WEIGHTS
     assert from_hub(server, tmp_path, "hf://owner/vit").returncode == 0
     server.server_close()
 
-    known = from_hub(server, tmp_path, "hf://owner/vit")
-    unknown = from_hub(server, tmp_path, "hf://owner/other")
+    cached_repository = from_hub(server, tmp_path, "hf://owner/vit")
+    other_repository = from_hub(server, tmp_path, "hf://owner/other")
 
-    # What is in the cache is whole, config.json's absence included.
-    assert known.returncode == 0, known.stderr
-    assert unknown.returncode == 1
-    assert "InputError: hf://owner/other could not be fetched" in unknown.stderr
+    # The cache also has the information that there is no config.json.
+    assert cached_repository.returncode == 0, cached_repository.stderr
+    assert other_repository.returncode == 1
+    assert "InputError: hf://owner/other could not be fetched" in other_repository.stderr
 
 
 @pytest.mark.slow
