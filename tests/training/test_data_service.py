@@ -54,5 +54,5 @@ def test_run_with_a_data_service_resumes_after_the_service_is_killed(tmp_path, s
 
 
 def test_data_service_with_several_workers_is_an_error():
-    with pytest.raises(InputError, match="--data-service cannot be joined with --distribute multi"):
+    with pytest.raises(InputError, match="cannot be combined with --distribute multi-worker"):
         check_service("localhost:5050", Devices(workers=("a:1", "b:1")))

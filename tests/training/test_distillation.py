@@ -1,4 +1,4 @@
-"""Runs with a teacher: teachers of every kind, cached probabilities, the student that is saved."""
+"""Distillation: all kinds of teachers, cached probabilities, and the saved student."""
 
 import dataclasses
 
@@ -32,20 +32,20 @@ def exported(run_folder, folder):
     return folder / "saved_model" / "1"
 
 
-def plain(run_folder, folder):
+def any_keras_file(run_folder, folder):
     vit = vit_keras.load_model(run_folder / "model.keras")
     keras.Model(vit.input, vit.output).save(folder / "plain.keras")
     return folder / "plain.keras"
 
 
-def probabilities(run_folder, folder):
+def with_softmax(run_folder, folder):
     softmax_model(run_folder).save(folder / "softmax.keras")
     return folder / "softmax.keras"
 
 
-def foreign(run_folder, folder):
-    softmax_model(run_folder).export(folder / "foreign", verbose=False)
-    return folder / "foreign"
+def any_saved_model(run_folder, folder):
+    softmax_model(run_folder).export(folder / "any", verbose=False)
+    return folder / "any"
 
 
 @pytest.mark.parametrize(
@@ -53,31 +53,33 @@ def foreign(run_folder, folder):
     [
         pytest.param(lambda run, folder: run, True, id="run folder"),
         pytest.param(exported, True, id="exported", marks=pytest.mark.slow),
-        pytest.param(plain, False, id="any .keras file"),
-        pytest.param(probabilities, False, id="probabilities"),
-        pytest.param(foreign, False, id="any SavedModel", marks=pytest.mark.slow),
+        pytest.param(any_keras_file, False, id="any .keras file"),
+        pytest.param(with_softmax, False, id="probabilities"),
+        pytest.param(any_saved_model, False, id="any SavedModel", marks=pytest.mark.slow),
     ],
 )
-def test_all_kinds_of_teacher_give_the_same_probabilities(
+def test_teachers_of_all_kinds_give_the_same_probabilities(
     source, names_classes, run_folder, tmp_path
 ):
     vit = vit_keras.load_model(run_folder / "model.keras")
-    spec = dataclasses.replace(vit.preprocessing, mean=(0.4,) * 3)
-    student = tiny_model(num_classes=2, class_names=("red", "blue"), preprocessing=spec)
+    preprocessing = dataclasses.replace(vit.preprocessing, mean=(0.4,) * 3)
+    student = tiny_model(num_classes=2, class_names=("red", "blue"), preprocessing=preprocessing)
     teacher = str(source(run_folder, tmp_path))
-    stated = {} if names_classes else {"teacher_mean": (0.5,)}
-    options = DistillationOptions(teacher=teacher, **stated)
+    statistics = {} if names_classes else {"teacher_mean": (0.5,)}
+    options = DistillationOptions(teacher=teacher, **statistics)
     pixels = RANDOM.integers(0, 256, (4, 16, 24, 3)).astype("uint8")
 
-    found = softmax(load_teacher(options, student)(spec(pixels)), axis=1)
+    probabilities = softmax(load_teacher(options, student)(preprocessing(pixels)), axis=1)
 
     expected = softmax(vit(vit.preprocessing(pixels)), axis=1)
-    if names_classes:  # then they are put into the student's order
+    if names_classes:  # probabilities are in the order of the student's classes
         expected = expected[:, ::-1]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
-def test_distillation_needs_a_teacher_and_a_teacher_needs_distillation(recipe, tmp_path):
+def test_distillation_without_a_teacher_or_a_teacher_without_distillation_is_an_error(
+    recipe, tmp_path
+):
     with pytest.raises(InputError, match="does not learn from a teacher; add --set task=dist"):
         recipe.replace(teacher="x.keras")
     for teacher, message in (
@@ -89,19 +91,19 @@ def test_distillation_needs_a_teacher_and_a_teacher_needs_distillation(recipe, t
         assert not (tmp_path / "run").exists()
 
 
-def test_other_files_are_refused_as_teachers(tmp_path):
+def test_file_that_cannot_be_a_teacher_is_an_error(tmp_path):
     student = tiny_model(num_classes=2)
     (tmp_path / "picture.keras").write_bytes(b"\x89PNG")
     headless = tiny_model(num_classes=0)
     headless.save(tmp_path / "headless.keras")
     inputs = keras.Input((16, 24, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
-    answers = {
+    outputs = {
         "two": [pooled, pooled],
         "map": keras.layers.Dense(2)(inputs),
         "wide": keras.layers.Dense(4)(pooled),
     }
-    for name, output in answers.items():
+    for name, output in outputs.items():
         keras.Model(inputs, output).save(tmp_path / f"{name}.keras")
     for folder in ("broken", "versions/1"):
         (tmp_path / folder).mkdir(parents=True)
@@ -132,32 +134,32 @@ def test_cached_probabilities_are_mixed_like_labels(recipe, run_folder):
     train = load_splits(cached.data, 3, 0)["train"]
     student = tiny_model(num_classes=2, class_names=train.class_names)
 
-    def halve(images, labels, seed):
+    def average(images, labels, seed):
         return (images + images[::-1]) / 2, (labels + labels[::-1]) / 2
 
     def first_batch(recipe):
         objective = TASKS["distillation"].objective(recipe, student, train)
-        targets, spec = objective.targets, student.preprocessing
-        return objective, next(iter(training_batches(train, recipe, spec, targets, last=1)))
+        batches = training_batches(train, recipe, student.preprocessing, objective.targets, last=1)
+        return objective, next(iter(batches))
 
-    _, (images, plain) = first_batch(cached)
-    mixed = cached.replace(augment=(halve,))
-    objective, (_, halved) = first_batch(mixed)
-    plain, halved = plain.numpy(), halved.numpy()
+    _, (images, rows) = first_batch(cached)
+    mixed = cached.replace(augment=(average,))
+    objective, (_, mixed_rows) = first_batch(mixed)
+    rows, mixed_rows = rows.numpy(), mixed_rows.numpy()
 
-    assert plain.shape == (4, 4)
-    np.testing.assert_allclose(np.sort(plain[:, :2]), [[0.1, 0.9]] * 4, atol=1e-6)
+    assert rows.shape == (4, 4)
+    np.testing.assert_allclose(np.sort(rows[:, :2]), [[0.1, 0.9]] * 4, atol=1e-6)
     logits = load_teacher(cached.distillation, student)(images)
-    np.testing.assert_allclose(plain[:, 2:], softmax(logits, axis=1), atol=1e-5)
-    assert np.ptp(plain[:, 2]) > 0.1  # not the same answer for all images
-    np.testing.assert_allclose(halved, (plain + plain[::-1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(rows[:, 2:], softmax(logits, axis=1), atol=1e-5)
+    assert np.ptp(rows[:, 2]) > 0.1  # differs between images
+    np.testing.assert_allclose(mixed_rows, (rows + rows[::-1]) / 2, atol=1e-6)
     trainer = build_trainer(student, mixed, objective, RunLength(1, 1))
-    assert np.isfinite(trainer.train_on_batch(np.zeros((4, 16, 24, 3)), halved)[0])
+    assert np.isfinite(trainer.train_on_batch(np.zeros((4, 16, 24, 3)), mixed_rows)[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"teacher_cache": True, "distillation_loss": "soft"}])
-def test_a_run_with_a_teacher_saves_the_student(recipe, run_folder, tmp_path, changes):
+def test_distillation_run_saves_the_student_alone(recipe, run_folder, tmp_path, changes):
     distilled = recipe.replace(
         task="distillation",
         teacher=str(run_folder),

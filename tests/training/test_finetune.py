@@ -1,4 +1,4 @@
-"""From somebody else's checkpoint to a verified export by the README's two commands."""
+"""From a published checkpoint to a verified export with the README's two commands."""
 
 import dataclasses
 import json
@@ -25,37 +25,37 @@ def settings(*more):
 
 @pytest.fixture(scope="module")
 def tuned(photographs, tmp_path_factory):
-    """A checkpoint of Google's for 24x24 pixels, fine-tuned for two classes at 16x32"""
+    """A checkpoint in Google's format for 24x24 pixels, fine-tuned for two classes at 16x32."""
 
     def build(folder):
         np.savez(folder / "ViT.npz", **numpy_vit.random_arrays())
-        named = ["--weights", str(folder / "ViT.npz"), "--data", str(photographs)]
+        sources = ["--weights", str(folder / "ViT.npz"), "--data", str(photographs)]
         changed = settings("image_size=16,32", "learning_rate=1e-7", "mean=0.4")
-        main(["fit", "finetune", *named, *changed, "--out", str(folder / "run")])
+        main(["fit", "finetune", *sources, *changed, "--out", str(folder / "run")])
 
     return shared_folder(tmp_path_factory, "tuned", build)
 
 
 @pytest.mark.slow
-def test_the_model_is_the_checkpoints_at_the_size_and_classes_asked_for(tuned):
+def test_model_has_the_checkpoints_weights_at_the_new_size_and_classes(tuned):
     model = load_model(tuned / "run" / "model.keras")
 
     assert model.input_shape == (None, 16, 32, 3)
     assert model.class_names == ("blue", "red")
     assert (model.config.block.gelu, model.config.position_resize) == ("tanh", "corners")
-    # Its weights are where they were, with so small a learning rate; positions are resized.
+    # The learning rate is too small to change weights; positions are resized.
     with np.load(tuned / "ViT.npz") as arrays:
-        theirs = arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"]
+        expand = arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"]
         positions = arrays["Transformer/posembed_input/pos_embedding"][0]
-    ours = model.get_layer("block_1").mlp.expand.get_weights()[0]
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    kernel = model.get_layer("block_1").mlp.expand.get_weights()[0]
+    np.testing.assert_allclose(kernel, expand, atol=1e-5)
     expected = resize_positions(positions, (3, 3), (2, 4), "corners")
-    found = np.asarray(model.get_layer("patch_encoder").position_table)[0]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    resized = np.asarray(model.get_layer("patch_encoder").position_table)[0]
+    np.testing.assert_allclose(resized, expected, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_preprocessing_is_the_checkpoints_but_for_what_is_set(tuned):
+def test_preprocessing_is_the_checkpoints_except_for_overrides(tuned):
     model = load_model(tuned / "run" / "model.keras")
 
     assert model.preprocessing.mean == (0.4, 0.4, 0.4)
@@ -64,7 +64,7 @@ def test_preprocessing_is_the_checkpoints_but_for_what_is_set(tuned):
 
 
 @pytest.mark.slow
-def test_the_record_is_of_the_model_that_was_trained(tuned):
+def test_config_json_describes_the_trained_model(tuned):
     record = json.loads((tuned / "run" / "config.json").read_text())
     model = load_model(tuned / "run" / "model.keras")
 
@@ -78,9 +78,10 @@ def test_the_record_is_of_the_model_that_was_trained(tuned):
 
 
 @pytest.mark.slow
-def test_the_result_exports_and_agrees(tuned, tmp_path):
-    export([str(tuned / "run" / "model.keras"), "--format", "savedmodel", "tflite",
-            "--out", str(tmp_path)])  # fmt: skip
+def test_exports_agree_with_the_model(tuned, tmp_path):
+    model = str(tuned / "run" / "model.keras")
+
+    export([model, "--format", "savedmodel", "tflite", "--out", str(tmp_path)])
 
     rows = json.loads((tmp_path / "report.json").read_text())
     assert [row["format"] for row in rows] == ["savedmodel", "tflite"]
@@ -88,7 +89,7 @@ def test_the_result_exports_and_agrees(tuned, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_another_runs_model(tuned, photographs, tmp_path):
+def test_run_can_start_from_the_model_of_another_run(tuned, photographs, tmp_path):
     recipe = load_recipe(
         "finetune", [*QUICK, f"dataset={photographs}", f"weights={tuned / 'run' / 'model.keras'}"]
     )
@@ -107,13 +108,13 @@ def test_a_run_goes_on_from_another_runs_model(tuned, photographs, tmp_path):
         (["--weights", "{timm}", "--set", "image_size=25"], "try image_size=(24, 24)"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(more, message, photographs, tmp_path):
+def test_mistake_is_a_one_line_error_and_leaves_no_run_folder(more, message, photographs, tmp_path):
     timm = FIXTURES / "timm_plain" / "model.safetensors"
     arguments = [argument.format(timm=timm) for argument in more]
 
     with pytest.raises(SystemExit) as stopped:
-        named = ["--data", str(photographs), "--out", str(tmp_path / "run")]
-        main(["fit", "finetune", *named, *arguments])
+        options = ["--data", str(photographs), "--out", str(tmp_path / "run")]
+        main(["fit", "finetune", *options, *arguments])
 
     assert str(stopped.value).startswith("Error: ")
     assert message in str(stopped.value)

@@ -1,4 +1,4 @@
-"""The optimizer's rate and decay, read off what it does to weights."""
+"""Optimizers of a recipe: learning rates, decay and momentum, measured by their steps."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from training.model.optimizer import OPTIMIZERS, AdamW, build_optimizer
 from training.recipe import Recipe
 
 
-def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
+def test_cosine_schedule_warms_up_linearly_and_ends_at_zero():
     optimizer = build_optimizer(
         Recipe().replace(learning_rate=2e-3, warmup_epochs=1).optimization, 10, 10, 2
     )
@@ -26,7 +26,7 @@ def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
 
 
 @pytest.mark.parametrize(("schedule", "half_way"), [("linear", 1e-3), ("constant", 2e-3)])
-def test_other_schedules(schedule, half_way):
+def test_linear_and_constant_schedules(schedule, half_way):
     recipe = Recipe().replace(learning_rate=2e-3, warmup_epochs=1, schedule=schedule)
     optimizer = build_optimizer(recipe.optimization, 10, 11, 2)
     optimizer.build([keras.Variable(0.0)])
@@ -39,7 +39,7 @@ def test_other_schedules(schedule, half_way):
     np.testing.assert_allclose(rates, [1e-3, 2e-3, half_way, end], atol=1e-9)
 
 
-def test_no_warmup_starts_at_the_peak():
+def test_schedule_without_warmup_starts_at_the_peak():
     optimizer = build_optimizer(
         Recipe().replace(learning_rate=2e-3, warmup_epochs=0).optimization, 10, 10, 2
     )
@@ -52,7 +52,7 @@ KERNELS = 1 + 2 * 4 + 2  # the projection, two blocks, two layers of the head
 
 
 def decays(optimizer, model):
-    """What decay alone does, with zero gradients: {path: change / weight}, where there is any"""
+    """{path: change / weight} of a step with zero gradients, without unchanged weights."""
     before = {weight.path: np.asarray(weight) for weight in model.trainable_weights}
     zeros = [keras.ops.zeros_like(weight) for weight in model.trainable_weights]
     optimizer.apply(zeros, model.trainable_weights)
@@ -68,7 +68,7 @@ def decays(optimizer, model):
 
 
 def reloaded(optimizer, model, tmp_path):
-    """The optimizer of a compiled model that went through a .keras file, and that model"""
+    """Saves and loads a compiled model -> its optimizer, the model."""
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, "mse")
     model.save(tmp_path / "model.keras")
@@ -77,12 +77,12 @@ def reloaded(optimizer, model, tmp_path):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("again", [False, True], ids=["fresh", "reloaded"])
-def test_only_kernels_decay(name, again, tmp_path):
+@pytest.mark.parametrize("reload", [False, True], ids=["new", "reloaded"])
+def test_only_kernels_decay(name, reload, tmp_path):
     model = tiny_model(head_width=20)
     recipe = Recipe().replace(optimizer=name, learning_rate=0.1, warmup_epochs=0, weight_decay=0.5)
     optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
-    if again:
+    if reload:
         optimizer, model = reloaded(optimizer, model, tmp_path)
 
     changes = decays(optimizer, model)
@@ -92,12 +92,12 @@ def test_only_kernels_decay(name, again, tmp_path):
     np.testing.assert_allclose(list(changes.values()), -0.05, rtol=1e-4)
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["fresh", "reloaded"])
-def test_earlier_layers_have_smaller_rates(again, tmp_path):
+@pytest.mark.parametrize("reload", [False, True], ids=["new", "reloaded"])
+def test_layer_decay_gives_earlier_layers_lower_learning_rates(reload, tmp_path):
     model = tiny_model()
     recipe = Recipe().replace(learning_rate=0.1, warmup_epochs=0, weight_decay=0.5, layer_decay=0.5)
     optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
-    if again:
+    if reload:
         optimizer, model = reloaded(optimizer, model, tmp_path)
 
     changes = decays(optimizer, model)
@@ -107,21 +107,21 @@ def test_earlier_layers_have_smaller_rates(again, tmp_path):
         assert change == pytest.approx(-0.05 * expected[path.split("/")[0]], rel=1e-4)
 
 
-def test_a_layers_rate_is_that_of_adam_with_that_rate():
+def test_layer_with_a_rate_steps_like_adam_with_that_learning_rate():
     layers = [
         keras.layers.Dense(3, name=name, kernel_initializer="ones") for name in ("block_0", "x")
     ]
     small, large = [layer.build((None, 2)) or layer.kernel for layer in layers]
-    ours = AdamW(0.1, rates={"block_0/": 0.3})
-    plain = keras.optimizers.Adam(0.03)
+    adamw = AdamW(0.1, rates={"block_0/": 0.3})
+    adam = keras.optimizers.Adam(0.03)
     for gradient in np.random.default_rng(0).normal(size=(3, 2, 3)):
-        ours.apply([keras.ops.convert_to_tensor(gradient, "float32")], [small])
-        plain.apply([keras.ops.convert_to_tensor(gradient, "float32")], [large])
+        adamw.apply([keras.ops.convert_to_tensor(gradient, "float32")], [small])
+        adam.apply([keras.ops.convert_to_tensor(gradient, "float32")], [large])
     np.testing.assert_allclose(np.asarray(small), np.asarray(large), rtol=1e-6)
 
 
 def steps(recipe, gradients, name="bias"):
-    """A weight [1, 2] of that name after each of the steps, and the optimizer"""
+    """Applies gradients to a weight [1, 2] -> its values after each step, the optimizer."""
     weight = keras.Variable([1.0, 2.0], name=name)
     optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
     values = []
@@ -145,7 +145,7 @@ def test_gradients_are_clipped_to_their_global_norm():
     np.testing.assert_allclose(values[1] - values[0], [-0.03, -0.04], rtol=1e-5)
 
 
-def test_momentum_is_the_recipes():
+def test_sgd_has_the_momentum_of_the_recipe():
     recipe = CONSTANT.replace(optimizer="sgd", momentum=0.5)
 
     values, _ = steps(recipe, [[1.0, 2.0], [0.0, 1.0]])
@@ -154,46 +154,46 @@ def test_momentum_is_the_recipes():
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
-def test_beta_2_is_the_recipes(name):
+def test_adam_family_has_the_beta_2_of_the_recipe(name):
     recipe = CONSTANT.replace(optimizer=name, beta_2=0.5)
 
     values, _ = steps(recipe, [[1.0, -2.0], [3.0, -2.0]])
 
-    # Adam by hand: moments without bias after the second step.
+    # Adam: bias-corrected moments after the second step.
     mean = (0.9 * 0.1 * 1 + 0.1 * 3) / (1 - 0.9**2)
     square = (0.5 * 0.5 * 1 + 0.5 * 9) / (1 - 0.5**2)
     np.testing.assert_allclose(values[0], [0.9, 2.1], rtol=1e-6)
     np.testing.assert_allclose(values[1], [0.9 - 0.1 * mean / np.sqrt(square), 2.2], rtol=1e-5)
 
 
-def test_averages_follow_with_the_recipes_momentum():
+def test_weight_averages_have_the_ema_momentum_of_the_recipe():
     recipe = CONSTANT.replace(optimizer="sgd", momentum=0.0, ema_momentum=0.75)
 
     values, optimizer = steps(recipe, [[1.0, 2.0], [1.0, 2.0]])
 
     average = np.array(optimizer.averages[0])
-    # The first average is the first value itself.
+    # The first average is the first value.
     np.testing.assert_allclose(average, 0.75 * values[0] + 0.25 * values[1], rtol=1e-6)
 
 
-def test_lamb_trusts_kernels_by_their_norm_and_leaves_small_weights_free():
+def test_lamb_scales_steps_of_kernels_by_their_norm_and_not_those_of_biases():
     recipe = CONSTANT.replace(optimizer="lamb")
     gradient = [[0.3, -7.0]]
 
     kernel, _ = steps(recipe, gradient, "kernel")
     bias, _ = steps(recipe, gradient, "bias")
 
-    # Adam's first step is the sign: length sqrt(2); the kernel's is its own length, sqrt(5).
+    # Adam's first step has length sqrt(2); LAMB scales it to the kernel's norm, sqrt(5).
     step = 0.1 * np.sqrt(5) / np.sqrt(2)
     np.testing.assert_allclose(kernel[0], [1 - step, 2 + step], rtol=1e-5)
     np.testing.assert_allclose(bias[0], [0.9, 2.1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
-def test_epsilon_is_that_of_the_papers(name):
+def test_epsilon_is_the_papers_1e_8(name):
     values, _ = steps(CONSTANT.replace(optimizer=name), [[1e-7, -1e-7]])
 
-    # Keras adds it to the biased moment's root ("epsilon hat" in Adam's paper).
+    # Keras adds it to the root of the uncorrected moment ("epsilon hat" in Adam's paper).
     root = np.sqrt(0.001) * 1e-7
     step = 0.1 * root / (root + 1e-8)
     np.testing.assert_allclose(values[0], [1 - step, 2 + step], rtol=1e-5)
@@ -201,7 +201,7 @@ def test_epsilon_is_that_of_the_papers(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_learn(name):
+def test_optimizers_reduce_the_loss(name):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
     recipe = Recipe().replace(
         optimizer=name,
@@ -220,7 +220,7 @@ def test_optimizers_learn(name):
     assert model.evaluate(inputs, targets, verbose=0) < 0.9 * before
 
 
-def test_gradients_of_several_steps_make_one_change():
+def test_accumulated_gradients_are_applied_as_their_mean():
     weights = [keras.Variable([1.0, 2.0], name="w") for _ in range(2)]
     recipe = Recipe().replace(
         optimizer="sgd", warmup_epochs=0, weight_decay=0.0, global_clipnorm=0.0

@@ -1,8 +1,7 @@
-"""Batches hold every image once an epoch, normalised, and depend on seed and step alone."""
+"""Batches have every image once an epoch, normalised, and depend only on seed and step."""
 
 import dataclasses
 import itertools
-import shutil
 from functools import partial
 
 import numpy as np
@@ -20,19 +19,19 @@ from training.data.sampling import Share, balanced_weights, block_size
 from training.recipe import Recipe
 from vit_keras import InputError, Preprocessing
 
-IDENTITY = Preprocessing(2, mean=(0.0,), std=(1 / 255,))  # gives the pixels themselves
+IDENTITY = Preprocessing(2, mean=(0.0,), std=(1 / 255,))  # returns pixel values
 RECIPE = Recipe().replace(channels=1, batch_size=4, seed=3, label_smoothing=0.0)
 
 
 def numbered(count):
-    """`count` images of 2x2 pixels that hold their own index; every third is of class b"""
+    """`count` images of 2x2 pixels, whose values are the image's index; every third has class b."""
     images = np.repeat(np.arange(count, dtype="uint8"), 4).reshape(count, 2, 2, 1)
     labels = [index % 3 == 0 for index in range(count)]
     return Examples.from_pixels(images, labels, ("a", "b"), list(map(str, range(count))))
 
 
-def one_by_one(examples):
-    """The same examples through the path of images that are not all in memory"""
+def not_in_memory(examples):
+    """The same examples, read one by one."""
     return dataclasses.replace(examples, pixels=None)
 
 
@@ -40,8 +39,8 @@ def indices(batches):
     return [images[:, 0, 0, 0].round().astype(int).tolist() for images, _ in batches]
 
 
-@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
-def test_every_image_comes_once_an_epoch_in_changing_order(path):
+@pytest.mark.parametrize("path", [lambda e: e, not_in_memory], ids=["in memory", "not in memory"])
+def test_every_epoch_has_each_image_once_in_another_order(path):
     batches = class_batches(path(numbered(10)), RECIPE, IDENTITY, last=10)
 
     stream = list(itertools.chain(*indices(batches.as_numpy_iterator())))
@@ -51,22 +50,22 @@ def test_every_image_comes_once_an_epoch_in_changing_order(path):
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-def test_batches_of_sorted_images_are_as_mixed_as_by_chance():
-    # Folders are read class by class: images 0 to 99 of one, 100 to 199 of another.
+def test_batches_of_sorted_images_are_shuffled_uniformly():
+    # Folders are read class by class: images 0 to 99 have one class, 100 to 199 another.
     recipe = RECIPE.replace(seed=0, batch_size=20)
     batches = class_batches(numbered(200), recipe, IDENTITY, last=200)
 
     stream = np.array(indices(batches.as_numpy_iterator()))
 
     first = (stream < 100).sum(axis=1)
-    # Of 20 drawn from 200 without putting back: variance 20 / 4 * 180 / 199.
+    # 20 drawn from 200 without replacement: variance 20 / 4 * 180 / 199.
     assert first.var() == pytest.approx(4.52, rel=0.3)
-    kept = (stream.reshape(20, 200) == np.arange(200)).sum(axis=1)
-    assert kept.mean() < 2  # 1 by chance
+    unmoved = (stream.reshape(20, 200) == np.arange(200)).sum(axis=1)
+    assert unmoved.mean() < 2  # expected: 1
 
 
-@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
-def test_replicas_share_the_batches_of_one(path):
+@pytest.mark.parametrize("path", [lambda e: e, not_in_memory], ids=["in memory", "not in memory"])
+def test_parts_of_replicas_join_to_the_batches_of_one_device(path):
     recipe = RECIPE.replace(
         batch_size=32, augment=(augment.flip, augment.mixup, augment.random_erasing)
     )
@@ -81,10 +80,10 @@ def test_replicas_share_the_batches_of_one(path):
 
     assert [len(part) for part in parts] == [9, 3]
     for step, batch in enumerate(whole):
-        shares = [*parts[0][3 * step : 3 * step + 3], parts[1][step]]
-        assert all(len(share[0]) == 8 for share in shares)
-        for found, expected in zip(zip(*shares, strict=True), batch, strict=True):
-            np.testing.assert_array_equal(np.concatenate(found), expected)
+        step_parts = [*parts[0][3 * step : 3 * step + 3], parts[1][step]]
+        assert all(len(part[0]) == 8 for part in step_parts)
+        for joined, expected in zip(zip(*step_parts, strict=True), batch, strict=True):
+            np.testing.assert_array_equal(np.concatenate(joined), expected)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +101,12 @@ def test_replicas_share_the_batches_of_one(path):
         (127, 127),
     ],
 )
-def test_blocks_make_whole_batches(batch_size, block):
+def test_block_size_divides_the_batch(batch_size, block):
     assert block_size(batch_size) == block
 
 
 @pytest.mark.parametrize(("size", "replicas", "fits"), [(24, 2, 32), (96, 3, 144), (1024, 6, 1080)])
-def test_batches_that_cannot_be_shared_are_refused(size, replicas, fits):
+def test_batch_size_that_replicas_cannot_share_is_an_error(size, replicas, fits):
     def batches(size):
         recipe = RECIPE.replace(batch_size=size)
         return class_batches(numbered(50), recipe, IDENTITY, 1, share=Share(0, replicas, replicas))
@@ -118,8 +117,8 @@ def test_batches_that_cannot_be_shared_are_refused(size, replicas, fits):
     batches(fits)
 
 
-@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
-def test_a_data_service_gives_each_block_once(path):
+@pytest.mark.parametrize("path", [lambda e: e, not_in_memory], ids=["in memory", "not in memory"])
+def test_data_service_returns_each_block_once(path):
     service = tf.data.experimental.service
     dispatcher = service.DispatchServer()
     address = dispatcher.target.partition("://")[2]
@@ -127,41 +126,41 @@ def test_a_data_service_gives_each_block_once(path):
     recipe = RECIPE.replace(batch_size=32, augment=(augment.mixup,))
 
     for first, last in ((0, 3), (3, 6)):  # two epochs of 96 images
-        give = partial(class_batches, path(numbered(96)), recipe, IDENTITY, last, first)
-        alone, served = (
+        make_batches = partial(class_batches, path(numbered(96)), recipe, IDENTITY, last, first)
+        local, served = (
             np.concatenate([images[:, 0, 0, 0] for images, _ in batches.as_numpy_iterator()])
-            for batches in (give(), give(service=dispatcher.target))
+            for batches in (make_batches(), make_batches(service=dispatcher.target))
         )
 
         assert len(served) == 96
-        np.testing.assert_array_equal(np.sort(served), np.sort(alone))
+        np.testing.assert_array_equal(np.sort(served), np.sort(local))
     del workers
 
 
-def test_both_paths_and_every_length_give_the_same_batches():
+def test_batches_do_not_depend_on_memory_or_on_the_number_of_steps():
     examples = numbered(10)
     reference = indices(class_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
 
-    apart = class_batches(one_by_one(examples), RECIPE, IDENTITY, 6)
+    read = class_batches(not_in_memory(examples), RECIPE, IDENTITY, 6)
     shorter = class_batches(examples, RECIPE, IDENTITY, 3)
     other = class_batches(examples, RECIPE.replace(seed=4), IDENTITY, 6)
 
-    assert indices(apart.as_numpy_iterator()) == reference
+    assert indices(read.as_numpy_iterator()) == reference
     assert indices(shorter.as_numpy_iterator()) == reference[:3]
     assert indices(other.as_numpy_iterator()) != reference
 
 
-def test_a_run_can_be_taken_up_at_any_batch():
+def test_batches_can_start_at_any_step():
     examples = numbered(10)
     whole = indices(class_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
 
-    for path in (examples, one_by_one(examples)):
+    for path in (examples, not_in_memory(examples)):
         rest = class_batches(path, RECIPE, IDENTITY, 6, first=4)
         assert indices(rest.as_numpy_iterator()) == whole[4:]
 
 
-@pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
-def test_balanced_sampling_gives_classes_alike_and_leaves_no_image_out(path):
+@pytest.mark.parametrize("path", [lambda e: e, not_in_memory], ids=["in memory", "not in memory"])
+def test_balanced_sampling_draws_classes_equally_often_and_every_image(path):
     recipe = RECIPE.replace(balance="sampling")
     batches = class_batches(path(numbered(10)), recipe, IDENTITY, last=12)
 
@@ -170,14 +169,14 @@ def test_balanced_sampling_gives_classes_alike_and_leaves_no_image_out(path):
     rare = {0, 3, 6, 9}  # of class b
     pairs = [stream[start : start + 2] for start in range(0, 48, 2)]
     assert all(len(rare & set(pair)) == 1 for pair in pairs)
-    assert len({pair[0] in rare for pair in pairs}) == 2  # in changing order
-    often = [image for image in stream if image not in rare]
-    assert all(sorted(often[start : start + 6]) == [1, 2, 4, 5, 7, 8] for start in (0, 6, 12, 18))
-    seldom = [image for image in stream if image in rare]
-    assert all(set(seldom[start : start + 4]) == rare for start in range(0, 24, 4))
+    assert len({pair[0] in rare for pair in pairs}) == 2  # in both orders
+    of_a = [image for image in stream if image not in rare]
+    assert all(sorted(of_a[start : start + 6]) == [1, 2, 4, 5, 7, 8] for start in (0, 6, 12, 18))
+    of_b = [image for image in stream if image in rare]
+    assert all(set(of_b[start : start + 4]) == rare for start in range(0, 24, 4))
 
 
-def test_class_weights_make_all_classes_count_alike():
+def test_class_weights_give_all_classes_the_same_total_weight():
     recipe = RECIPE.replace(balance="weights", augment=(augment.mixup,))
     examples = numbered(10)
 
@@ -188,7 +187,7 @@ def test_class_weights_make_all_classes_count_alike():
         np.testing.assert_allclose(weights, labels @ [10 / 12, 10 / 8], rtol=1e-6)
 
 
-def test_repeated_images_stand_beside_each_other_and_epochs_keep_their_length():
+def test_repeated_images_are_neighbours_and_epochs_keep_their_length():
     recipe = RECIPE.replace(repeated_augmentation=2)
 
     stream = list(
@@ -201,7 +200,7 @@ def test_repeated_images_stand_beside_each_other_and_epochs_keep_their_length():
     assert sorted(stream[::2]) == list(range(10))
 
 
-def test_labels_are_smoothed_behind_all_else():
+def test_label_smoothing_is_the_last_step():
     recipe = RECIPE.replace(label_smoothing=0.2)
 
     _, labels = next(class_batches(numbered(8), recipe, IDENTITY, 1).as_numpy_iterator())
@@ -209,7 +208,7 @@ def test_labels_are_smoothed_behind_all_else():
     np.testing.assert_allclose(np.sort(labels), [[0.1, 0.9]] * 4, rtol=1e-6)
 
 
-def test_image_augmentations_run_in_order_and_by_position():
+def test_image_augmentations_run_in_order_with_a_seed_for_each_position():
     def halve(image, seed):
         return augment_images.to_uint8(image) // 2
 
@@ -218,7 +217,7 @@ def test_image_augmentations_run_in_order_and_by_position():
 
     recipe = RECIPE.replace(augment_images=(halve, add_noise))
     examples = numbered(8)
-    plain = np.concatenate(
+    original = np.concatenate(
         indices(class_batches(examples, RECIPE, IDENTITY, 4).as_numpy_iterator())
     )
 
@@ -226,10 +225,10 @@ def test_image_augmentations_run_in_order_and_by_position():
         indices(class_batches(examples, recipe, IDENTITY, 4).as_numpy_iterator())
     )
     again = np.concatenate(
-        indices(class_batches(one_by_one(examples), recipe, IDENTITY, 4).as_numpy_iterator())
+        indices(class_batches(not_in_memory(examples), recipe, IDENTITY, 4).as_numpy_iterator())
     )
 
-    noise = first - plain // 2
+    noise = first - original // 2
     assert (noise >= 0).all()
     assert (noise < 100).all()
     assert len(set(noise)) > 8
@@ -242,7 +241,7 @@ def test_labels_stay_with_their_images():
             assert label.tolist() == ([0, 1] if round(image[0, 0, 0]) % 3 == 0 else [1, 0])
 
 
-def test_a_batch_may_be_larger_than_the_data():
+def test_batch_may_be_larger_than_the_dataset():
     recipe = RECIPE.replace(batch_size=7)
 
     (first,) = indices(class_batches(numbered(3), recipe, IDENTITY, 1).as_numpy_iterator())
@@ -250,7 +249,7 @@ def test_a_batch_may_be_larger_than_the_data():
     assert sorted(first[:3]) == sorted(first[3:6]) == [0, 1, 2]
 
 
-def test_augmentations_run_in_order_before_normalisation():
+def test_batch_augmentations_run_in_order_before_normalisation():
     def darken(images, labels, seed):
         return images * 0.5, labels
 
@@ -258,83 +257,31 @@ def test_augmentations_run_in_order_before_normalisation():
         return images + 10, labels
 
     recipe = RECIPE.replace(augment=(darken, add_ten))
-    spec = Preprocessing(2, mean=(0.0,), std=(1.0,))
+    preprocessing = Preprocessing(2, mean=(0.0,), std=(1.0,))
 
-    images, _ = next(class_batches(numbered(8), recipe, spec, 1).as_numpy_iterator())
+    images, _ = next(class_batches(numbered(8), recipe, preprocessing, 1).as_numpy_iterator())
 
-    plain = next(class_batches(numbered(8), RECIPE, IDENTITY, 1).as_numpy_iterator())[0]
-    np.testing.assert_allclose(images, (plain * 0.5 + 10) / 255, atol=1e-6)
+    original = next(class_batches(numbered(8), RECIPE, IDENTITY, 1).as_numpy_iterator())[0]
+    np.testing.assert_allclose(images, (original * 0.5 + 10) / 255, atol=1e-6)
 
 
-def test_crops_replace_the_resize_rule_in_training_alone(photographs):
+def test_train_crop_replaces_resizing_in_training_only(photographs):
     examples, _ = decode_all(find_splits(str(photographs), 3)["train"](), cache_mib=100)
     crop = partial(augment.random_resized_crop, area=(0.1, 0.3))
     recipe = Recipe().replace(batch_size=8, train_crop=crop)
-    spec = Preprocessing(16)
+    preprocessing = Preprocessing(16)
 
-    train = list(class_batches(examples, recipe, spec, 2).as_numpy_iterator())
-    evaluated = list(evaluation_batches(examples, spec, 10).as_numpy_iterator())
+    train = list(class_batches(examples, recipe, preprocessing, 2).as_numpy_iterator())
+    evaluated = list(evaluation_batches(examples, preprocessing, 10).as_numpy_iterator())
 
     assert [images.shape for images, _ in train] == [(8, 16, 16, 3)] * 2
     assert [images.shape for images, _ in evaluated] == [(10, 16, 16, 3)] * 2 + [(4, 16, 16, 3)]
-    expected = spec(examples.read(tf.constant(13)))
+    expected = preprocessing(examples.read(tf.constant(13)))
     np.testing.assert_allclose(evaluated[1][0][3], expected, atol=1e-6)
     assert evaluated[1][1][3].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("cache_mib", [0, 100])
-def test_unreadable_images_are_found_and_left_out(photographs, tmp_path, cache_mib):
-    shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
-    broken = tmp_path / "red" / "00.jpg"
-    broken.write_bytes(broken.read_bytes()[:-50])
-    empty = tmp_path / "blue" / "01.png"
-    empty.write_bytes(b"")
-    examples = find_splits(str(tmp_path), 3)["train"]()
-
-    readable, reasons = decode_all(examples, cache_mib)
-
-    assert set(reasons) == {str(broken), str(empty)}
-    assert "empty" in reasons[str(empty)]
-    assert len(readable) == 22
-    originals = {name: index for index, name in enumerate(examples.names)}
-    for index, name in enumerate(readable.names):
-        image = readable.read(tf.constant(index)).numpy()
-        assert (image == examples.read(tf.constant(originals[name])).numpy()).all()
-
-
-def test_large_images_are_shrunk_for_the_cache_and_small_ones_are_not(photographs):
-    examples = find_splits(str(photographs), 3)["train"]()
-
-    cached, _ = decode_all(examples, cache_mib=100, short_side=15)
-    same, _ = decode_all(examples, cache_mib=100, short_side=30)
-
-    image = cached.read(tf.constant(3)).numpy()
-    assert image.shape == (15, 22, 3)  # of 30 x 43
-    original = examples.read(tf.constant(3)).numpy()
-    assert np.abs(image.mean((0, 1)) - original.mean((0, 1))).max() < 2
-    assert (same.read(tf.constant(3)).numpy() == original).all()
-
-
-def test_a_set_without_readable_images_is_refused(tmp_path):
-    (tmp_path / "red").mkdir()
-    (tmp_path / "red" / "a.jpg").write_bytes(b"")
-
-    with pytest.raises(InputError, match="none of 1 images can be read: .*a.jpg: Input is empty"):
-        decode_all(find_splits(str(tmp_path), 3)["train"]())
-
-
-def test_images_of_one_size_are_stacked(tmp_path, photographs):
-    for colour in ("blue", "red"):
-        (tmp_path / colour).mkdir()
-        for copy in range(3):
-            shutil.copy(photographs / colour / "00.jpg", tmp_path / colour / f"{copy}.jpg")
-
-    readable, _ = decode_all(find_splits(str(tmp_path), 3)["train"](), cache_mib=1)
-
-    assert readable.pixels.shape == (6, 30, 40, 3)
-
-
-def test_even_batches():
+def test_even_batch_size_is_the_largest_divisor_above_half():
     assert even_batch_size(600, 512) == 300
     assert even_batch_size(1024, 256) == 256
     assert even_batch_size(10, 512) == 10

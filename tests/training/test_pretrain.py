@@ -1,4 +1,4 @@
-"""Masked pre-training by a recipe: batches, sheets, runs without labels, and what follows them."""
+"""Masked pre-training: masks, images without labels, runs, and fine-tuning of their encoders."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ MAE = Recipe().replace(task="mae", seed=3)
 
 
 def masks(recipe, first=0, fixed=False, grid=(4, 6)):
-    """What is hidden in the steps before the fourth"""
+    """The masks, or noise, of the steps first..3."""
     recipe = recipe.replace(batch_size=5, dataset="", train_crop=None, augment=())
     draw = TASKS[recipe.task].draw
     if fixed:
@@ -41,12 +41,12 @@ def masks(recipe, first=0, fixed=False, grid=(4, 6)):
         examples = Examples.from_pixels(pixels, [0] * 10, ("image",), list(map(str, range(10))))
         targets = MaskedTargets(examples, draw(recipe.masking, grid))
         batches = training_batches(examples, recipe, Preprocessing(8), targets, first=first, last=4)
-    found = list(batches.as_numpy_iterator())
-    assert all(batch["images"].shape == (5, 8, 8, 3) for batch in found)
-    return np.stack([next(a for name, a in batch.items() if name != "images") for batch in found])
+    steps = list(batches.as_numpy_iterator())
+    assert all(batch["images"].shape == (5, 8, 8, 3) for batch in steps)
+    return np.stack([next(a for name, a in batch.items() if name != "images") for batch in steps])
 
 
-def test_masks_depend_on_the_seed_and_the_batch_alone():
+def test_masks_depend_only_on_seed_and_step():
     noise = masks(MAE)
 
     assert noise.shape == (4, 5, 24)
@@ -58,53 +58,53 @@ def test_masks_depend_on_the_seed_and_the_batch_alone():
     assert not np.isin(masks(MAE.replace(seed=4)), noise).any()
 
 
-def test_mim_hides_as_many_patches_as_asked_for():
+def test_mim_hides_the_given_fraction_of_patches():
     hidden = masks(MAE.replace(task="mim", mask_ratio=0.6))
 
     assert set(np.unique(hidden)) == {0, 1}
     assert (hidden.sum(axis=2) == 24 - int(24 * 0.4)).all()
-    # Each patch is hidden in its turn: 0.625 of 20 images.
+    # Every patch is hidden in some images; on average, in 0.625 of 20.
     assert hidden.sum(axis=(0, 1)).min() >= 6
 
 
-def test_squares_are_hidden_as_a_whole():
+def test_mask_unit_hides_whole_squares_of_patches():
     recipe = MAE.replace(task="mim", mask_unit=2, mask_ratio=0.6)
 
     hidden = masks(recipe).reshape(-1, 4, 6)
 
     squares = hidden.reshape(-1, 2, 2, 3, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 6, 4)
     assert (squares == squares[..., :1]).all()
-    assert (squares[..., 0].sum(axis=1) == 4).all()  # of six, two stay
-    assert masks(recipe, grid=(3, 5)).shape == (4, 5, 15)  # cut where the grid is odd
+    assert (squares[..., 0].sum(axis=1) == 4).all()  # two of six stay visible
+    assert masks(recipe, grid=(3, 5)).shape == (4, 5, 15)  # incomplete squares at the border
     with pytest.raises(InputError, match="mask_unit=2 leaves one square of 2x2 patches"):
         masks(recipe, grid=(2, 2))
 
 
 @pytest.mark.parametrize("build", [build_mae, build_mim])
-def test_inpainting_changes_hidden_patches_alone(build):
+def test_inpainting_changes_only_hidden_patches(build):
     model, inputs = masked_model(build)
 
-    found = inpaint(model, inputs)
+    result = inpaint(model, inputs)
 
     cut, hidden = Patches(4), HIDDEN == 1
     original, masked, filled = (
-        np.asarray(cut(images)) for images in (IMAGES, found["masked"], found["filled in"])
+        np.asarray(cut(images)) for images in (IMAGES, result["masked"], result["filled in"])
     )
     for images in (masked, filled):
         np.testing.assert_array_equal(images[~hidden], original[~hidden])
     np.testing.assert_array_equal(masked[hidden], 0)
     answer = model.predict_on_batch(inputs)
-    if build is build_mae:  # undone: less the patch's mean, over its deviation
-        known = original[hidden]
-        deviation = np.sqrt(known.var(axis=1, ddof=1, keepdims=True) + 1e-6)
-        expected = answer["prediction"][hidden] * deviation + known.mean(axis=1, keepdims=True)
+    if build is build_mae:  # predicts patches minus their mean, divided by their deviation
+        patches = original[hidden]
+        deviation = np.sqrt(patches.var(axis=1, ddof=1, keepdims=True) + 1e-6)
+        expected = answer["prediction"][hidden] * deviation + patches.mean(axis=1, keepdims=True)
     else:
         expected = np.asarray(cut(answer))[hidden]
     np.testing.assert_allclose(filled[hidden], expected, atol=1e-5)
 
 
 def copy_flat(photographs, folder):
-    """Copies the images of all classes into one folder"""
+    """Copies the images of all classes into one folder."""
     folder.mkdir()
     for path in photographs.rglob("*.*"):
         shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
@@ -112,32 +112,32 @@ def copy_flat(photographs, folder):
 
 
 @pytest.fixture
-def pile(photographs, tmp_path):
-    """A flat folder of images without labels"""
-    return copy_flat(photographs, tmp_path / "pile")
+def unlabelled(photographs, tmp_path):
+    """A folder of images without labels."""
+    return copy_flat(photographs, tmp_path / "unlabelled")
 
 
-def test_images_without_labels_may_lie_anywhere(photographs, pile):
-    assert len(find_splits(str(pile), 3, labelled=False)["train"]()) == 24
-    (found,) = [find_splits(str(photographs), 3, labelled=False)["train"]()]
-    assert len(found) == 24
-    assert found.class_names == ("image",)
+def test_unlabelled_images_may_lie_anywhere_in_the_folder(photographs, unlabelled):
+    assert len(find_splits(str(unlabelled), 3, labelled=False)["train"]()) == 24
+    examples = find_splits(str(photographs), 3, labelled=False)["train"]()
+    assert len(examples) == 24
+    assert examples.class_names == ("image",)
     with pytest.raises(InputError, match="holds no folders of images"):
-        find_splits(str(pile), 3)
+        find_splits(str(unlabelled), 3)
 
 
-def test_a_pile_is_read_without_what_tools_hide_in_it(pile):
+def test_unlabelled_images_in_hidden_folders_are_ignored(unlabelled):
     for name in (".thumbs", "__MACOSX", "test"):
-        (pile / name).mkdir()
-        shutil.copy(pile / "red-05.jpg", pile / name / "more.jpg")
+        (unlabelled / name).mkdir()
+        shutil.copy(unlabelled / "red-05.jpg", unlabelled / name / "more.jpg")
 
-    found = find_splits(str(pile), 3, labelled=False)
+    splits = find_splits(str(unlabelled), 3, labelled=False)
 
-    assert set(found) == {"train"}
-    assert len(found["train"]()) == 25
+    assert set(splits) == {"train"}
+    assert len(splits["train"]()) == 25
 
 
-def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
+def test_pretraining_with_one_image_or_none_is_an_error(pretraining, tmp_path):
     (tmp_path / "few").mkdir()
     few = pretraining.replace(dataset=str(tmp_path / "few"))
     with pytest.raises(InputError, match=r"holds no images; files must end in .*\.webp\.$"):
@@ -149,12 +149,12 @@ def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
 
 @pytest.fixture(scope="module")
 def pretraining(recipe, photographs, tmp_path_factory):
-    """A recipe that pre-trains an MAE on images without labels"""
+    """A recipe that pre-trains an MAE on images without labels."""
 
     def build(folder):
-        copy_flat(photographs, folder / "pile")
+        copy_flat(photographs, folder / "images")
 
-    folder = shared_folder(tmp_path_factory, "pile", build) / "pile"
+    folder = shared_folder(tmp_path_factory, "unlabelled", build) / "images"
     return recipe.replace(
         dataset=str(folder),
         task="mae",
@@ -165,7 +165,7 @@ def pretraining(recipe, photographs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mae_run(pretraining, tmp_path_factory):
-    """The run folder of that recipe, and what the run printed"""
+    """The run folder of `pretraining`, and the text that the run printed."""
 
     def build(folder):
         with open(folder / "printed.txt", "w") as file, contextlib.redirect_stdout(file):
@@ -176,14 +176,23 @@ def mae_run(pretraining, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_pretraining_needs_no_labels(mae_run, recipe):
+def test_pretraining_run_has_loss_pictures_and_a_model_without_classes(mae_run, recipe):
     run, printed = mae_run
 
     evaluation = json.loads((run / "evaluation.json").read_text())
-    found = {path.name for path in run.iterdir()}
-    assert found == {"config.json", "curves.png", "evaluation.json", "history.csv", "inpainting",
-                     "inpainting.png", "model.keras", "throughput.csv", "report.html", "report.md",
-                     "tensorboard"}  # fmt: skip
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "curves.png",
+        "evaluation.json",
+        "history.csv",
+        "inpainting",
+        "inpainting.png",
+        "model.keras",
+        "throughput.csv",
+        "report.html",
+        "report.md",
+        "tensorboard",
+    }
     assert [path.name for path in (run / "inpainting").iterdir()] == ["epoch-002.png"]
     assert Image.open(run / "inpainting.png").size[0] > 500
     assert f"--weights {run} --data" in (run / "report.md").read_text()
@@ -194,18 +203,17 @@ def test_pretraining_needs_no_labels(mae_run, recipe):
     model = vit_keras.load_model(run / "model.keras")
     assert model.decoder == DECODER
     assert "MAE of 75% of the patches; images: 18 train, 6 validation" in printed
-    for command in ("evaluate", "predict"):
-        arguments = [command, str(run / "model.keras"), str(recipe.data.dataset)]
-        arguments.insert(2, "--data") if command == "evaluate" else None
+    saved, images = str(run / "model.keras"), str(recipe.data.dataset)
+    for arguments in (["evaluate", saved, "--data", images], ["predict", saved, images]):
         with pytest.raises(SystemExit, match="has no classes; fine-tune it first"):
             main(arguments)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pretrain", ["mae", "mim"])
-def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, tmp_path, pretrain):
+@pytest.mark.parametrize("task", ["mae", "mim"])
+def test_encoder_of_a_masked_model_can_be_fine_tuned(pretraining, mae_run, recipe, tmp_path, task):
     run, _ = mae_run
-    if pretrain == "mim":
+    if task == "mim":
         run = tmp_path / "masked"
         fit(pretraining.replace(task="mim", epochs=1), run)
 
@@ -217,15 +225,13 @@ def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("pretrain", "policy"), [("mae", "mixed_float16"), ("mim", "mixed_bfloat16")]
-)
-def test_pretraining_runs_in_half_precision_compiled_with_averages(
-    pretraining, tmp_path, pretrain, policy
+@pytest.mark.parametrize(("task", "policy"), [("mae", "mixed_float16"), ("mim", "mixed_bfloat16")])
+def test_pretraining_supports_half_precision_compilation_and_ema(
+    pretraining, tmp_path, task, policy
 ):
     changes = {
         "mixed_precision": policy,
-        "task": pretrain,
+        "task": task,
         "jit_compile": True,
         "ema_momentum": 0.5,
     }
@@ -244,6 +250,6 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
         ("progressive_resizing=0.5,0.5", "progressive_resizing must be left at its default"),
     ],
 )
-def test_what_has_no_place_in_pretraining_is_refused(override, message):
+def test_fine_tuning_settings_in_pretraining_are_an_error(override, message):
     with pytest.raises(InputError, match=message):
         load_recipe("mae_pretrain", [override])

@@ -1,4 +1,4 @@
-"""Recipes load by name, and any field can be replaced by a value of its type."""
+"""Recipes are loaded by name; overrides replace fields by values of their type."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from vit_keras.variants import resolve_config
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_is_sound(name, tmp_path):
+def test_every_recipe_is_valid_and_survives_config_json(name, tmp_path):
     recipe = load_recipe(name)
 
     assert isinstance(recipe, Recipe)
@@ -28,7 +28,7 @@ def test_every_recipe_is_sound(name, tmp_path):
     assert read_recipe(written).as_dict() == recipe.as_dict()
 
 
-def test_what_is_read_again_is_what_was_written(tmp_path):
+def test_overridden_recipe_survives_config_json(tmp_path):
     overrides = [
         "image_size=32,64",
         "std=0.5",
@@ -40,39 +40,41 @@ def test_what_is_read_again_is_what_was_written(tmp_path):
     written = tmp_path / "config.json"
     written.write_text(json.dumps({"recipe": recipe.as_dict()}))
 
-    found = read_recipe(written)
+    loaded = read_recipe(written)
 
     for field in ("image_size", "std", "progressive_resizing", "config"):
-        assert found.fields()[field] == recipe.fields()[field]
-    assert found.augmentation.augment[0].keywords == {"pixels": 3}
-    assert found.augmentation.train_crop.keywords == {"area": (0.2, 1)}
+        assert loaded.fields()[field] == recipe.fields()[field]
+    assert loaded.augmentation.augment[0].keywords == {"pixels": 3}
+    assert loaded.augmentation.train_crop.keywords == {"area": (0.2, 1)}
     for damaged in ("{}", "no", '{"recipe": {"epochs": "many"}}', '{"recipe": {"epoch": 3}}'):
         written.write_text(damaged)
         with pytest.raises(InputError, match="has no recipe that can be run"):
             read_recipe(written)
 
 
-def test_fields_are_replaced_by_values_of_their_type():
+def test_overrides_are_parsed_by_the_type_of_their_field():
     recipe = load_recipe(
         "fashion_mini",
         [
-            "epochs=3", "learning_rate=1", "jit_compile=false", "dataset=a=b", "image_size=32,64",
-            "mean=0.1,0.2,0.3", "std=0.5", "augment=flip", "train_crop=none", "model.depth=2",
-            "model.pooling=cls", "progressive_resizing=0.5,0.4",
+            "epochs=3",
+            "learning_rate=1",
+            "jit_compile=false",
+            "dataset=a=b",
+            "image_size=32,64",
+            "mean=0.1,0.2,0.3",
+            "std=0.5",
+            "augment=flip",
+            "train_crop=none",
+            "model.depth=2",
+            "model.pooling=cls",
+            "progressive_resizing=0.5,0.4",
         ],
-    )  # fmt: skip
-
-    assert (
-        recipe.optimization.epochs,
-        recipe.execution.jit_compile,
-        recipe.data.dataset,
-        recipe.model.image_size,
-    ) == (
-        3,
-        False,
-        "a=b",
-        (32, 64),
     )
+
+    assert recipe.optimization.epochs == 3
+    assert recipe.execution.jit_compile is False
+    assert recipe.data.dataset == "a=b"
+    assert recipe.model.image_size == (32, 64)
     assert recipe.optimization.learning_rate == 1.0
     assert recipe.model.mean == (0.1, 0.2, 0.3)
     assert recipe.augmentation.augment == (augment.flip,)
@@ -126,26 +128,23 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("layer_decay=0", "layer_decay must be in (0, 1]"),
     ],
 )
-def test_wrong_overrides_are_refused_by_name(override, message):
+def test_invalid_override_is_an_error_that_names_the_field(override, message):
     with pytest.raises(InputError, match=re.escape(message)):
         load_recipe("fashion_mini", [override])
 
 
-@pytest.mark.parametrize("nothing", ["none", "()"])
-def test_tuples_can_be_emptied(nothing):
-    assert (
-        load_recipe(
-            "cifar10", [f"progressive_resizing={nothing}"]
-        ).augmentation.progressive_resizing
-        == ()
-    )
+@pytest.mark.parametrize("empty", ["none", "()"])
+def test_tuple_can_be_set_to_empty(empty):
+    recipe = load_recipe("cifar10", [f"progressive_resizing={empty}"])
+
+    assert recipe.augmentation.progressive_resizing == ()
 
 
-def test_lora_and_growing_images_do_not_go_together():
+def test_lora_with_progressive_resizing_is_an_error():
     with pytest.raises(InputError, match="another one where progressive_resizing is set"):
         load_recipe("fashion_mini", ["trainable=lora", "progressive_resizing=0.5,0.4"])
 
 
-def test_unknown_recipes_are_refused_with_the_nearest():
+def test_error_of_an_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="'fashion_min'; did you mean fashion_mini"):
         load_recipe("fashion_min")

@@ -1,4 +1,4 @@
-"""Every recipe builds its model and trains: its images, augmentations, loss and optimizer."""
+"""Every recipe builds its model and trains it, and documents its command and result."""
 
 import numpy as np
 import pytest
@@ -10,18 +10,16 @@ from training.recipe import FOLDER, load_recipe, recipe_names
 from vit_keras import build_vit, load_model
 from vit_keras.variants import resolve_config
 
-WEIGHTS = {  # of tiny models, in the files of those the recipe is for
+WEIGHTS = {  # recipe: a tiny model in the format of its weights
     "mae_finetune_b16": "hf_mae",
     **dict.fromkeys(("finetune", "linear_probe", "google_cifar10"), "timm_plain/model.safetensors"),
 }
-
-
 TEACHERS = ("deit_distill", "deit_s16_distilled")
 TEACHER = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 16, "class_names": ("blue", "red")}
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_recipe_says_how_it_is_run_and_what_came_of_it(name):
+def test_recipe_docstring_has_its_command_and_result(name):
     text = (FOLDER / f"{name}.py").read_text()
 
     assert f"python -m training fit {name}" in text
@@ -30,7 +28,7 @@ def test_recipe_says_how_it_is_run_and_what_came_of_it(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
-def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path):
+def test_recipe_builds_and_trains_its_model(name, photographs, tmp_path):
     recipe = load_recipe(name)
     if name in WEIGHTS:
         changes = {"weights": str(FIXTURES / WEIGHTS[name]), "image_size": 0}
@@ -42,7 +40,7 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
             **recipe.model.config,
         }
         config = resolve_config(recipe.model.variant, num_classes=3, **options)
-        # What trains here has a single block, for one epoch of each image size.
+        # The model has one block here, and trains one epoch at each image size.
         epochs = len(phases(recipe, config, 10))
         changes = {"config": {**recipe.model.config, "depth": 1}, "epochs": epochs}
     if recipe.task == "mae":

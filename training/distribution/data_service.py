@@ -20,7 +20,7 @@ def check_service(address: str, devices: Devices) -> None:
             loses some images, each worker would lose different ones.
     """
     if devices.workers:
-        raise InputError("--data-service cannot be joined with --distribute multi-worker.")
+        raise InputError("--data-service cannot be combined with --distribute multi-worker.")
     _check_dispatcher(address)
 
 

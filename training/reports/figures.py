@@ -23,7 +23,7 @@ Line = tuple[Sequence[float], Sequence[float]]  # x values, y values
 
 
 def image_grid(
-    images: Sequence[np.ndarray],
+    images: Sequence[np.ndarray] | np.ndarray,
     columns: int,
     cell: tuple[float, float],
     *,
@@ -63,7 +63,10 @@ def image_grid(
 
 
 def _draw_images(
-    cells: np.ndarray, images: Sequence[np.ndarray], frames: bool, imshow: dict[str, Any]
+    cells: np.ndarray,
+    images: Sequence[np.ndarray] | np.ndarray,
+    frames: bool,
+    imshow: dict[str, Any],
 ) -> None:
     for axes in cells[len(images) if frames else 0 :]:
         axes.axis("off")
