@@ -138,11 +138,19 @@ def test_invalid_arguments_end_in_a_one_line_error(exported, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"distilled": True, "registers": 2, "layer_scale": 0.1},
+        {
+            "distilled": True,
+            "registers": 2,
+            "layer_scale": 0.1,
+            "stem": "resnet",
+            "stem_width": 32,
+            "stem_blocks": (1,),
+            "locality_attention": True,
+        },
         {"pooling": "map", "gelu": "quick", "pre_norm": True, "qk_norm": True},
         {"pooling": "sequence", "stem": "convolutions", "swiglu": True},
-        {"stem": "resnet", "stem_width": 32, "stem_blocks": (1,), "locality_attention": True},
     ],
+    ids=["distilled", "map", "sequence"],
 )
 def test_every_model_option_exports_to_every_format(options, formats, photographs, tmp_path):
     model = tiny_model(class_names=list("abcde"), **options)
