@@ -9,8 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from support.tiny import randomise, tiny_model
+from support.tiny import tiny_model
 
 from export.__main__ import main
 from export.checks.run_standalone import ask_tflite
@@ -18,8 +19,7 @@ from export.export import export
 from export.formats import FORMATS, KINDS
 from export.images import load_images
 from export.options import Options
-from export.tflite.convert import convert
-from export.tflite.flatbuffer import count_operations
+from export.tflite.flatbuffer import count_operations, pack
 from export.tflite.int8_search import write_int8
 from export.tflite.quantize import StaticQuantizer, find_parts
 from vit_keras import InputError
@@ -140,10 +140,14 @@ def test_an_export_of_all_kinds_is_deterministic_and_evaluated(
 def test_a_file_that_loses_too_much_accuracy_is_not_written(
     five_classes, noise, tmp_path, monkeypatch
 ):
-    def write_another_model(source, path, images, options):
-        convert(randomise(tiny_model(), seed=9), path)
+    def write_without_weights(source, path, images, options):
+        file = schema.ModelT.InitFromPackedBuf(source.read_bytes())
+        for buffer in file.buffers:
+            if buffer.data is not None and len(buffer.data) > 1000:
+                buffer.data = np.zeros_like(buffer.data)
+        path.write_bytes(pack(file))
 
-    monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", write_another_model)
+    monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", write_without_weights)
     model, out = tmp_path / "model.keras", tmp_path / "out"
     five_classes.save(model)
     out.mkdir()
@@ -156,7 +160,8 @@ def test_a_file_that_loses_too_much_accuracy_is_not_written(
     assert names == {"model_dynamic.tflite", "model_float16.tflite"}
     assert (out / "model_dynamic.tflite").read_bytes() == b"the earlier file"
     export(model, ["tflite"], out, ["dynamic"], data=noise, options=Options(allow_drop=True))
-    assert Interpreter(str(out / "model_dynamic.tflite")).get_signature_list()
+    signatures = Interpreter(str(out / "model_dynamic.tflite")).get_signature_list()
+    assert [signature["outputs"] for signature in signatures.values()] == [["probabilities"]]
 
 
 @pytest.mark.slow
@@ -183,8 +188,9 @@ def test_every_model_option_in_every_kind_and_with_merged_tokens(overrides, nois
     assert len(rows) == len(KINDS) + 1
     for row in rows:
         assert row["model"] == "moving average (momentum 0.99) of the weights"
-        if row["quantization"] in ("float32", "float16"):
-            assert row["top1_agreement"] >= 0.97
+        exact = row["quantization"] in ("float32", "float16")
+        # The weights are random: many images are close to the border between two of the 5 classes.
+        assert row["top1_agreement"] >= (0.97 if exact else 0.5)
 
 
 @pytest.mark.slow
