@@ -19,12 +19,15 @@ from PIL import Image
 from support.tiny import photograph, randomise, tiny_model
 
 from export.__main__ import main
-from export.checks.verify import ask_keras, compare
-from export.export import export
+from export.checks.verify import ask_keras
+from export.endpoints import endpoints_of
+from export.endpoints.endpoints import largest_difference
+from export.export import export_model
 from export.formats import FORMATS, next_version
 from export.images import load_images
 from export.labels import class_labels
-from export.tflite.convert import convert, convert_in_subprocess
+from export.options import Options
+from export.tflite.convert import convert_in_subprocess, write_tflite
 from export.tflite.flatbuffer import add_buffer
 from export.tflite.metadata import attach_metadata
 from vit_keras import InputError, Preprocessing, load_model
@@ -251,7 +254,8 @@ def test_metadata_is_the_same_each_time(exported, tmp_path):
     bare.metadata.pop()
     for name in ("a.tflite", "b.tflite"):
         (tmp_path / name).write_bytes(packed(bare))
-        attach_metadata(tmp_path / name, model, author="A. Nobody", license="MIT", version="2")
+        options = Options(author="A. Nobody", license="MIT", version="2")
+        attach_metadata(model, tmp_path / name, options)
     content = (tmp_path / "a.tflite").read_bytes()
 
     assert content == (tmp_path / "b.tflite").read_bytes()
@@ -289,15 +293,15 @@ def test_half_precision_models_export_in_float32(photographs, tmp_path):
 
     data = str(photographs / "blue")
 
-    (row,) = export(tmp_path / "model.keras", ["tflite"], tmp_path / "out", data=data)
+    (row,) = export_model(tmp_path / "model.keras", ["tflite"], tmp_path / "out", data=data)
 
     assert row["max_difference"] < 1e-5
-    samples = ask_keras(model, load_images(model, data=data)["evaluation"])
+    samples = ask_keras(model, load_images(model, data=data)["evaluation"], Options())
     path = tmp_path / "out" / "model.tflite"
     run = FORMATS["tflite"].run(path, samples, model.preprocessing)
-    difference, agreement = compare(run.answers, samples)
+    difference = largest_difference(run.answers, samples.expected)
     assert 0 < difference < 5e-3  # of the model in half precision
-    assert agreement == 1
+    assert row["top1_agreement"] == 1
 
 
 @pytest.mark.slow
@@ -314,7 +318,7 @@ def test_tables_keep_what_was_exported_before(exported, tmp_path):
     shutil.copytree(exported / "out" / "saved_model", tmp_path / "saved_model")
     shutil.copy(exported / "out" / "report.json", tmp_path)
 
-    export(exported / "model.keras", ["tflite"], tmp_path)
+    export_model(exported / "model.keras", ["tflite"], tmp_path)
 
     rows = json.loads((tmp_path / "report.json").read_text())
     assert [row["path"] for row in rows] == ["saved_model/1", "model.tflite"]
@@ -330,14 +334,14 @@ def test_versions_count_up(tmp_path):
 @pytest.mark.slow
 def test_a_wrong_artefact_is_not_published(exported, tmp_path, monkeypatch):
     def another_model(model, path, options):
-        convert(randomise(tiny_model(num_classes=7), seed=9), path)
+        write_tflite(randomise(tiny_model(num_classes=7), seed=9), path, options)
 
-    wrong = dataclasses.replace(FORMATS["tflite"], prepare=another_model)
+    wrong = dataclasses.replace(FORMATS["tflite"], write=another_model)
     monkeypatch.setitem(FORMATS, "tflite", wrong)
     (tmp_path / "model.tflite").write_bytes(b"the one before")
 
     with pytest.raises(InputError, match="tflite in float32 answers differently from Keras"):
-        export(exported / "model.keras", ["tflite"], tmp_path)
+        export_model(exported / "model.keras", ["tflite"], tmp_path)
 
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"model.tflite", "labels.txt", "model_card.md"}
@@ -346,28 +350,35 @@ def test_a_wrong_artefact_is_not_published(exported, tmp_path, monkeypatch):
 
 def test_not_a_number_is_outside_every_tolerance(exported):
     model = load_model(exported / "model.keras")
-    samples = ask_keras(model, load_images(model, exported / "model.keras")["evaluation"])
-    answer = samples.expected["pixels"].copy()
-    assert compare([("pixels", answer)], samples) == (0.0, 1.0)
+    samples = ask_keras(
+        model, load_images(model, exported / "model.keras")["evaluation"], Options()
+    )
+    answer = samples.expected["probabilities of pixels"].copy()
+    answers = [("probabilities of pixels", answer)]
+    assert largest_difference(answers, samples.expected) == 0
     answer[3, 2] += 0.25
-    difference, _ = compare([("pixels", answer)], samples)
+    difference = largest_difference(answers, samples.expected)
     assert difference == pytest.approx(0.25)
     answer[3, 2] = np.nan
 
-    difference, _ = compare([("pixels", answer)], samples)
+    difference = largest_difference(answers, samples.expected)
 
     assert not difference <= 1e9
 
 
 def test_shifted_logits_differ_although_their_probabilities_do_not(exported):
     model = load_model(exported / "model.keras")
-    samples = ask_keras(model, load_images(model, exported / "model.keras")["evaluation"])
-    logits = samples.expected["logits"]
+    samples = ask_keras(
+        model, load_images(model, exported / "model.keras")["evaluation"], Options()
+    )
+    logits = samples.expected["logits of pixels"]
 
-    difference, agreement = compare([("logits", logits + 0.5)], samples)
+    answers = [("logits of pixels", logits + 0.5)]
+    difference = largest_difference(answers, samples.expected)
 
     assert difference == pytest.approx(0.5 / max(1, np.abs(logits).max()), rel=1e-5)
-    assert agreement == 1
+    judged = endpoints_of(model).judge(answers, samples.expected, samples.labels)
+    assert judged["top1_agreement"] == 1
 
 
 def test_mistakes_are_one_line(exported, tmp_path):
@@ -415,7 +426,7 @@ def test_every_option_of_the_family_exports_and_agrees(options, photographs, tmp
 
     data = str(photographs / "red")
 
-    export(tmp_path / "model.keras", ALL, tmp_path / "out", data=data)
+    export_model(tmp_path / "model.keras", ALL, tmp_path / "out", data=data)
 
     rows = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [row["format"] for row in rows] == ALL

@@ -17,7 +17,8 @@ from export.checks.run_standalone import ask_tflite
 from export.formats import KINDS
 from export.images import Images
 from export.options import Options
-from export.tflite.convert import convert
+from export.source import Source
+from export.tflite.convert import write_tflite as write_float32
 from export.tflite.metadata import attach_metadata
 from vit_keras import Preprocessing
 from vit_keras.images.decoding import decode_image
@@ -103,10 +104,12 @@ def test_labels_and_scores_are_those_of_keras(kind, preprocess, ask, tmp_path):
         [np.diff(sorted(row.values())[-2:])[0] for row in probabilities(model, pixels)]
     )
     files, pixels = [files[index] for index in clear[-4:]], pixels[clear[-4:]]
-    convert(model, tmp_path / "source", preprocess)
+    options = Options(preprocess=preprocess)
+    write_float32(model, tmp_path / "source", options)
     seen = Images(pixels, None, [], model.preprocessing.mean, model.preprocessing.std, "pictures")
-    KINDS[kind](tmp_path / "source", path, {"calibration": seen, "search": seen}, Options())
-    attach_metadata(path, model)
+    images = {"calibration": seen, "search": seen}
+    KINDS[kind](Source(tmp_path / "source", model, images, options), path)
+    attach_metadata(model, path, options)
 
     answers = ask(path, [(file, None) for file in files])["answers"]
 
@@ -169,8 +172,8 @@ def test_metadata_reads_by_mediapipes_schema(ask, tmp_path):
 def test_files_that_tell_their_attention_are_classified_all_the_same(ask, tmp_path):
     model, path = model_with(**EACH_CHANNEL), tmp_path / "model.tflite"
     files = list(pictures(tmp_path, "png", (24, 16)))
-    convert(model, path, attention=True)
-    attach_metadata(path, model)
+    write_float32(model, path, Options(attention=True))
+    attach_metadata(model, path, Options(attention=True))
 
     found = ask(path, [(file, None) for file in files])
 

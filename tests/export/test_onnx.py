@@ -74,7 +74,7 @@ def test_any_number_of_images_is_answered_like_keras(gelu, preprocess, data, tmp
 def test_norms_activations_and_layers_are_single_operations(model, tmp_path):
     for batch in (1, None):
         path = tmp_path / f"{batch}.onnx"
-        onnx_model.convert(model, path, Options(batch=batch))
+        onnx_model.write_onnx(model, path, Options(batch=batch))
 
         found = operations(path)
 
@@ -151,7 +151,7 @@ def test_the_same_model_gives_the_same_answers_again(model, data, tmp_path):
     model.save(tmp_path / "model.keras")
     answers = []
     for name in ("first", "second"):
-        onnx_model.convert(load_model(tmp_path / "model.keras"), tmp_path / name, Options())
+        onnx_model.write_onnx(load_model(tmp_path / "model.keras"), tmp_path / name, Options())
         answers.append(session(tmp_path / name).run(None, {"images": data[0]})[0])
 
     np.testing.assert_array_equal(*answers)
@@ -180,7 +180,7 @@ def test_a_ti16_is_as_small_a_graph_as_timms(tmp_path):
     # timm's own had 380 operations, each GELU one of them; here it takes five.
     model = randomise(build_vit("vit_ti16", num_classes=10))
     for batch in (1, None):
-        onnx_model.convert(model, tmp_path / "model.onnx", Options(batch=batch))
+        onnx_model.write_onnx(model, tmp_path / "model.onnx", Options(batch=batch))
 
         found = operations(tmp_path / "model.onnx")
 

@@ -17,11 +17,13 @@ import export as exporting
 import vit_keras
 from export.__main__ import main
 from export.checks.run_standalone import ask_tflite
-from export.export import export, exportable
+from export.endpoints import inference_model
+from export.export import export_model
 from export.formats import FORMATS, KINDS
 from export.images import load_images
 from export.options import Options
-from export.tflite.convert import convert
+from export.source import Source
+from export.tflite.convert import write_tflite
 from export.tflite.flatbuffer import count_operations
 from export.tflite.int8_search import write_int8
 from export.tflite.quantize import StaticQuantizer, find_parts
@@ -49,7 +51,7 @@ def data(model):
 def source(model, tmp_path_factory):
     """The float32 file that all kinds are made from"""
     path = tmp_path_factory.mktemp("source") / "float32.tflite"
-    convert(exportable(model), path)
+    write_tflite(inference_model(model), path, Options())
     return path
 
 
@@ -57,8 +59,9 @@ def source(model, tmp_path_factory):
 def files(model, data, source, tmp_path_factory):
     """{kind: file}"""
     folder, images = tmp_path_factory.mktemp("kinds"), load_images(model, data=data)
+    float_file = Source(source, model, images, Options(max_drop=0.05))
     for kind, write in KINDS.items():
-        write(source, folder / kind, images, Options(max_drop=0.05))
+        write(float_file, folder / kind)
     return {kind: folder / kind for kind in KINDS}
 
 
@@ -126,8 +129,8 @@ def test_a_static_part_computes_in_integers(source, data, tmp_path, model):
 def test_parts_that_lose_accuracy_stay_in_float(source, data, model, tmp_path):
     images = load_images(model, data=data)
 
-    strict = write_int8(source, tmp_path / "strict", images, Options(max_drop=0.0))
-    lax = write_int8(source, tmp_path / "lax", images, Options(max_drop=1.0))
+    strict = write_int8(Source(source, model, images, Options(max_drop=0.0)), tmp_path / "strict")
+    lax = write_int8(Source(source, model, images, Options(max_drop=1.0)), tmp_path / "lax")
 
     for found in (strict, lax):
         others = [row for row in found["scan"] if not row["part"].startswith("block_")]
@@ -235,8 +238,8 @@ def test_all_kinds_are_exported_judged_and_the_same_each_time(model, data, tmp_p
 
 @pytest.mark.slow
 def test_what_loses_too_much_is_not_written_and_the_others_are(model, data, tmp_path, monkeypatch):
-    def write_another(source, path, images, options):
-        convert(randomise(tiny_model(), seed=9), path)
+    def write_another(source, path):
+        write_tflite(randomise(tiny_model(), seed=9), path, Options())
 
     monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", write_another)
     model.save(tmp_path / "model.keras")
@@ -245,12 +248,12 @@ def test_what_loses_too_much_is_not_written_and_the_others_are(model, data, tmp_
     given = [tmp_path / "model.keras", ["tflite"], tmp_path / "out", ["dynamic", "float16"]]
 
     with pytest.raises(InputError, match=r"more than max_drop=0.01 is lost; --allow-drop"):
-        export(*given, data=data)
+        export_model(*given, data=data)
 
     names = {path.name for path in (tmp_path / "out").glob("*.tflite")}
     assert names == {"model_dynamic.tflite", "model_float16.tflite"}
     assert (tmp_path / "out" / "model_dynamic.tflite").read_bytes() == b"the one before"
-    export(*given, data=data, options=Options(allow_drop=True))
+    export_model(*given, data=data, options=Options(allow_drop=True))
     assert (tmp_path / "out" / "model_dynamic.tflite").stat().st_size > 1000
 
 
@@ -266,8 +269,8 @@ def test_files_for_several_normalised_images_at_a_time(model, data, tmp_path):
     assert taken["dtype"] is np.float32
     saved = exporting.to_saved_model(model, tmp_path / "serving" / "1", data=data)
     assert saved["max_difference"] < 2e-5
-    with pytest.raises(InputError, match="quantization must be one of float32"):
-        exporting.to_saved_model(model, tmp_path / "2", quantization="int8", data=data)
+    with pytest.raises(InputError, match="quantization must be one of float32, dynamic"):
+        exporting.to_onnx(model, tmp_path / "2", quantization="int8", data=data)
 
 
 @pytest.mark.slow
@@ -290,7 +293,9 @@ def test_every_option_of_the_family_in_every_kind_and_merged(options, data, tmp_
     given = tmp_path / "model.keras", ["tflite"], tmp_path / "out"
     rest = {"data": (pixels, labels), "options": Options(allow_drop=True)}
 
-    rows = export(*given, list(KINDS), (0,), **rest) + export(*given, ["int8"], (3,), **rest)
+    rows = export_model(*given, list(KINDS), (0,), **rest) + export_model(
+        *given, ["int8"], (3,), **rest
+    )
 
     assert len(rows) == len(KINDS) + 1
     for row in rows:
@@ -302,8 +307,8 @@ def test_every_option_of_the_family_in_every_kind_and_merged(options, data, tmp_
 @pytest.mark.slow
 def test_the_operations_of_a_ti16_are_these(tmp_path):
     model = randomise(vit_keras.build_vit("vit_ti16"))
-    convert(exportable(model), tmp_path / "plain.tflite")
-    convert(exportable(model, merge_tokens=8), tmp_path / "merged.tflite")
+    write_tflite(inference_model(model), tmp_path / "plain.tflite", Options())
+    write_tflite(inference_model(model, merge_tokens=8), tmp_path / "merged.tflite", Options())
 
     assert count_operations(tmp_path / "plain.tflite") == {
         "ADD": 53,

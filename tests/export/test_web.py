@@ -24,6 +24,7 @@ from support.tiny import tiny_model
 from export.checks.run_standalone import ask_tflite
 from export.formats import FORMATS
 from export.options import Options
+from export.source import Source
 from export.tflite.convert import convert_in_subprocess
 from export.web.writer import MODEL
 from vit_keras import Preprocessing, attention_rollout
@@ -163,9 +164,9 @@ def assert_alike(answers, expected, tolerance):
 def write_page(model, folder, kind="float32", **asked):
     """A page as an export has it, not verified"""
     row, options, source = FORMATS["web"], Options(**asked), folder.with_name("source")
-    row.prepare(model, source, options)
-    row.kinds[kind](source, folder, None, options)
-    row.finish(folder, model, options)
+    row.write(model, source, options)
+    row.kinds[kind](Source(source, model, {}, options), folder)
+    row.finish(model, folder, options)
     return folder
 
 
