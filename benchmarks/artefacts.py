@@ -20,28 +20,29 @@ from benchmarks.runtimes import COMPARED, random_pixels
 
 def ours(config, merge_tokens=0):
     """This project's model as it is exported"""
-    from export.export import exportable
+    from export.endpoints import inference_model
     from vit_keras.model import build_vit
 
-    return exportable(build_vit(config), merge_tokens)
+    return inference_model(build_vit(config), merge_tokens)
 
 
 def keras_hub(config):
-    """KerasHub's model, with what `convert` asks a ViT for"""
+    """KerasHub's model, with the attributes of a ViT that `write_tflite` reads"""
     from benchmarks.peers import keras_hub_vit
     from vit_keras.model import default_preprocessing
 
     model = keras_hub_vit(config)
-    model.preprocessing, model.class_names = default_preprocessing(config), ()
+    model.task, model.preprocessing = "classification", default_preprocessing(config)
     return model
 
 
 def tflite(config, folder, build=ours, **options):
-    """Through this project's export; `options` are those of `convert`."""
-    from export.tflite.convert import convert
+    """Through this project's export; `options` are fields of Options."""
+    from export.options import Options
+    from export.tflite.convert import write_tflite
 
     model, path = randomised(build(config)), folder / "model.tflite"
-    convert(model, path, **options)
+    write_tflite(model, path, Options(**options))
     return path, model
 
 
@@ -63,20 +64,22 @@ def saved_model(config, folder):
 def quantised(kind, config, folder):
     """In fewer bits, through this project's export"""
     from export.formats import KINDS
+    from export.options import Options
+    from export.source import Source
 
     source, model = tflite(config, folder)
     path = folder / "quantised.tflite"
-    KINDS[kind](source, path, None, None)
+    KINDS[kind](Source(source, model, {}, Options()), path)
     return path, model
 
 
 def ours_onnx(config, folder):
     """Through this project's export"""
-    from export.onnx.convert import convert
+    from export.onnx.convert import write_onnx
     from export.options import Options
 
     model, path = randomised(ours(config)), folder / "model.onnx"
-    convert(model, path, Options(batch=1))
+    write_onnx(model, path, Options(batch=1))
     return path, model
 
 

@@ -24,7 +24,7 @@ from tabulate import tabulate
 # Not Keras: the processes import this file, too, and each is to have its own backend or none.
 from benchmarks.artefacts import ARTEFACTS, OURS, write_artefact
 from benchmarks.machine import PACKAGES, describe_machine
-from benchmarks.runtimes import count_operations, load, take_turn
+from benchmarks.runtimes import load, take_turn
 
 REFERENCE = (OURS, "LiteRT")
 THREADS = (1, 2)
@@ -140,8 +140,19 @@ def _about(name, runtime, path):
         "file": name,
         "runtime": runtime,
         "MB": f"{sum(file.stat().st_size for file in files) / 1e6:.1f}",
-        "operations": count_operations(path),
+        "operations": _count_operations(path),
     }
+
+
+def _count_operations(path):
+    """Operations in the graph of a .tflite or .onnx file; None for others"""
+    from export.onnx import operations as onnx_file
+    from export.tflite import flatbuffer as tflite_file
+
+    modules = {".tflite": tflite_file, ".onnx": onnx_file}
+    if path.suffix not in modules:
+        return None
+    return sum(modules[path.suffix].count_operations(path).values())
 
 
 def _latencies(threads, milliseconds, reference):

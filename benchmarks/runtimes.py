@@ -104,17 +104,3 @@ def take_turn(runs):
 def random_pixels(count, shape):
     """uint8 (count, *shape), the same at every call."""
     return np.random.default_rng(1).integers(256, size=(count, *shape), dtype="uint8")
-
-
-def count_operations(path):
-    """Operations in the graph of a .tflite or .onnx file; None for others"""
-    if path.suffix == ".tflite":
-        from ai_edge_litert import schema_py_generated as schema
-
-        model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
-        return sum(len(graph.operators) for graph in model.subgraphs)
-    if path.suffix == ".onnx":
-        import onnx
-
-        return len(onnx.load(path).graph.node)
-    return None

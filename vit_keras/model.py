@@ -29,7 +29,10 @@ class ViT(keras.Model):
         preprocessing: Preprocessing, uint8 images of any size -> this model's input.
         class_names: tuple of the classes' names in the order of the logits, or empty.
         description: what its weights are, in words; may be set.
+        task: what it learns, a key of export's ENDPOINTS and training's TASKS.
     """
+
+    task = "classification"
 
     # *args and **kwargs: only with this signature does every Keras since 3.12 revive a subclass as
     # a functional model.

@@ -18,7 +18,8 @@ from export.checks.run_standalone import ask_tflite
 from export.formats import KINDS
 from export.images import Images
 from export.options import Options
-from export.tflite.convert import convert
+from export.source import Source
+from export.tflite import convert
 from export.tflite.metadata import attach_metadata
 from vit_keras import Preprocessing
 from vit_keras.images.decoding import decode_image
@@ -85,12 +86,13 @@ def smooth_images(folder, suffix, size, count=4):
 
 @pytest.fixture(scope="session", params=NORMALISATIONS)
 def source(request, tmp_path_factory):
-    """(model, its float32 .tflite without metadata, image files, pixels) for each preprocessing."""
+    """(model, options, float32 .tflite without metadata, image files, pixels) per preprocessing."""
     preprocess = request.param
+    options = Options(preprocess=preprocess)
     model = classifier(Preprocessing((16, 24), **NORMALISATIONS[preprocess]))
 
     def build(folder):
-        convert(model, folder / "source", preprocess)
+        convert.write_tflite(model, folder / "source", options)
         smooth_images(folder, "png", (24, 16), count=16)
 
     folder = shared_folder(tmp_path_factory, f"mediapipe_{preprocess}", build)
@@ -100,17 +102,18 @@ def source(request, tmp_path_factory):
     # The weights are random: quantization could swap the best labels of less clear images.
     scores = [np.sort(probabilities(model, image)) for image in pixels]
     clearest = np.argsort([row[-1] - row[-2] for row in scores])[-4:]
-    return model, folder / "source", [files[index] for index in clearest], pixels[clearest]
+    files = [files[index] for index in clearest]
+    return model, options, folder / "source", files, pixels[clearest]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_and_scores_are_those_of_keras(kind, source, mediapipe, tmp_path):
-    model, float32_file, files, pixels = source
+    model, options, float32_file, files, pixels = source
     path, mean, std = tmp_path / "model.tflite", model.preprocessing.mean, model.preprocessing.std
     images = Images(pixels, None, [], mean, std, "smooth images")
-    options = Options()
-    KINDS[kind](float32_file, path, {"calibration": images, "search": images}, options)
-    attach_metadata(path, model)
+    parts = {"calibration": images, "search": images}
+    KINDS[kind](Source(float32_file, model, parts, options), path)
+    attach_metadata(model, path, options)
 
     answers = mediapipe(path, [(file, None) for file in files])["answers"]
 
@@ -177,8 +180,9 @@ def test_metadata_follows_mediapipes_schema(mediapipe, tmp_path):
 def test_files_with_an_attention_output_are_classified_too(mediapipe, tmp_path):
     model, path = classifier(Preprocessing((16, 24), **NORMALISATION)), tmp_path / "model.tflite"
     files = smooth_images(tmp_path, "png", (24, 16))
-    convert(model, path, attention=True)
-    attach_metadata(path, model)
+    options = Options(attention=True)
+    convert.write_tflite(model, path, options)
+    attach_metadata(model, path, options)
 
     result = mediapipe(path, [(file, None) for file in files])
 

@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 import vit_keras
-from export.tflite.convert import convert
+from export.options import Options
+from export.tflite.convert import write_tflite as write_bare_tflite
 from export.tflite.metadata import attach_metadata
 
 TINY = {"patch_size": 4, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
@@ -38,5 +39,6 @@ def photograph(seed, colour, size=(40, 30)):
 
 def write_tflite(model, path, preprocess="in-graph"):
     """A float32 .tflite as an export has it, not verified"""
-    convert(model, path, preprocess)
-    attach_metadata(path, model)
+    options = Options(preprocess=preprocess)
+    write_bare_tflite(model, path, options)
+    attach_metadata(model, path, options)

@@ -95,3 +95,22 @@ def classes_in_turn(labels):
         members = labels == label
         rank[members] = np.arange(members.sum())
     return np.lexsort((labels, rank))
+
+
+def stratified_order(labels, seed):
+    """All indices in a random order, in which every beginning has the classes in proportion.
+
+    Args:
+        labels: int64 (count,).
+        seed: of the order.
+
+    Returns:
+        int64 (count,).
+    """
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(labels))
+    position = np.empty(len(labels))  # of each image in the order, a fraction of its class
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels[shuffled] == label)
+        position[members] = (np.arange(len(members)) + random.random()) / len(members)
+    return shuffled[np.argsort(position, kind="stable")]

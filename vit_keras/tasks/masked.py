@@ -70,6 +70,8 @@ class MaskedAutoencoder(ViT):
         decoder: DecoderConfig; the others are those of `ViT`.
     """
 
+    task = "mae"
+
     def __init__(self, *args, decoder, **kwargs):
         super().__init__(*args, **kwargs)
         self.decoder = DecoderConfig(**decoder)
@@ -90,6 +92,8 @@ class MaskedImageModel(ViT):
 
     It knows its loss: after `compile(optimizer)` it fits batches of {"images", "masked"}.
     """
+
+    task = "mim"
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """`mim_loss` of a batch"""
