@@ -32,19 +32,19 @@ Writer = Callable[["ViTConfig", pathlib.Path], Written]
 
 def ours(config: "ViTConfig", merge_tokens: int = 0) -> "keras.Model":
     """Builds this project's model as it is exported."""
-    from export.export import exportable
+    from export.endpoints import inference_model
     from vit_keras.model import build_vit
 
-    return exportable(build_vit(config), merge_tokens)
+    return inference_model(build_vit(config), merge_tokens)
 
 
 def keras_hub(config: "ViTConfig") -> "keras.Model":
-    """Builds KerasHub's model, with the attributes of a ViT that `convert` reads."""
+    """Builds KerasHub's model, with the attributes of a ViT that `write_tflite` reads."""
     from benchmarks.peers import keras_hub_vit
     from vit_keras.model import default_preprocessing
 
     model = keras_hub_vit(config)
-    model.preprocessing, model.class_names = default_preprocessing(config), ()
+    model.task, model.preprocessing = "classification", default_preprocessing(config)
     return model
 
 
@@ -54,10 +54,11 @@ def tflite(
     build: Callable[["ViTConfig"], "keras.Model"] = ours,
 ) -> Written:
     """Writes a .tflite with this project's export."""
-    from export.tflite.convert import convert
+    from export.options import Options
+    from export.tflite.convert import write_tflite
 
     model, path = randomised(build(config)), folder / "model.tflite"
-    convert(model, path)
+    write_tflite(model, path, Options())
     return path, model
 
 
@@ -79,20 +80,22 @@ def saved_model(config: "ViTConfig", folder: pathlib.Path) -> Written:
 def quantised(kind: str, config: "ViTConfig", folder: pathlib.Path) -> Written:
     """Writes a .tflite and quantises it with this project's export."""
     from export.formats import KINDS
+    from export.options import Options
+    from export.source import Source
 
     source, model = tflite(config, folder)
     path = folder / "quantised.tflite"
-    KINDS[kind](source, path, None, None)
+    KINDS[kind](Source(source, model, {}, Options()), path)
     return path, model
 
 
 def ours_onnx(config: "ViTConfig", folder: pathlib.Path) -> Written:
     """Writes an .onnx with this project's export."""
-    from export.onnx.convert import convert
+    from export.onnx.convert import write_onnx
     from export.options import Options
 
     model, path = randomised(ours(config)), folder / "model.onnx"
-    convert(model, path, Options(batch=1))
+    write_onnx(model, path, Options(batch=1))
     return path, model
 
 

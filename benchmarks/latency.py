@@ -187,7 +187,7 @@ def count_operations(path: pathlib.Path) -> int | None:
     if path.suffix == ".tflite":
         from export.tflite.flatbuffer import count_operations as count
     elif path.suffix == ".onnx":
-        from export.onnx.convert import count_operations as count
+        from export.onnx.operations import count_operations as count
     else:
         return None
     return sum(count(path).values())

@@ -1,4 +1,4 @@
-"""python -m export MODEL --format savedmodel tflite onnx --out FOLDER"""
+"""The command line: python -m export MODEL --format savedmodel tflite onnx --out FOLDER."""
 
 import argparse
 import dataclasses
@@ -7,31 +7,30 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line; the arguments are those of the process by default."""
     arguments = _parser().parse_args(argv)
 
     # Imported late: TensorFlow takes seconds, --help should not.
-    from export.export import export
+    from export.export import export_model
     from export.formats import FORMATS, KINDS
     from export.options import Options
     from vit_keras.utils.errors import one_line_errors
 
     with one_line_errors():
-        export(
+        options = {
+            field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)
+        }
+        export_model(
             arguments.model,
-            _chosen(arguments.format, FORMATS, "export format"),
+            _names(arguments.format, FORMATS, "export format"),
             arguments.out,
-            _chosen(arguments.quantization, KINDS, "quantization"),
-            arguments.merge_tokens,
-            arguments.data,
-            arguments.data_dir,
-            arguments.images,
-            Options(
-                **{
-                    field.name: getattr(arguments, field.name)
-                    for field in dataclasses.fields(Options)
-                },
-            ),
+            quantizations=_names(arguments.quantization, KINDS, "quantization"),
+            merge_tokens=arguments.merge_tokens,
+            data=arguments.data,
+            data_dir=arguments.data_dir,
+            count=arguments.images,
+            options=Options(**options),
         )
 
 
@@ -52,8 +51,8 @@ def _parser():
         "--quantization",
         nargs="+",
         default=["float32"],
-        help="float32, float16, dynamic, int8, int16x8, or all, for each format in those that it "
-        "has; float32 by default",
+        help="float32, float16, dynamic, int8, int16x8, or all; each format is written in those "
+        "that it has; float32 by default",
     )
     parser.add_argument(
         "--merge-tokens",
@@ -61,58 +60,68 @@ def _parser():
         type=int,
         default=[0],
         metavar="R",
-        help="patches that each block merges into others, for speed; each given number is written",
+        help="patches that each block merges into others, for speed; several numbers write several "
+        "artefacts",
     )
-    images = parser.add_argument_group("images to verify, calibrate and choose on")
+    images = parser.add_argument_group("images to verify and calibrate on")
     images.add_argument(
         "--data",
         default="",
-        help="as for `python -m training fit`; what the model was trained on by default",
+        help="as for `python -m training fit`; by default the images the model was trained on",
     )
-    images.add_argument("--data-dir", default="", help="where TFDS or fashion_mnist's files are")
     images.add_argument(
-        "--images", type=int, default=1000, metavar="N", help="to judge by, at the most; 1000"
+        "--data-dir", default="", help="folder of the files of TFDS or fashion_mnist"
     )
-    budget = parser.add_argument_group("what may be lost")
+    images.add_argument(
+        "--images", type=int, default=1000, metavar="N", help="images to evaluate on, at most; 1000"
+    )
+    budget = parser.add_argument_group("accuracy budget")
     budget.add_argument(
-        "--max-drop", type=float, default=0.01, help="of the accuracy, a fraction; 0.01 by default"
+        "--max-drop",
+        type=float,
+        default=0.01,
+        help="accuracy that an artefact may lose, a fraction; 0.01 by default",
     )
     budget.add_argument(
-        "--allow-drop", action="store_true", help="write what loses more, all the same"
+        "--allow-drop", action="store_true", help="write artefacts over the budget anyway"
     )
     parser.add_argument(
-        "--attention", action="store_true", help="also tell how much each patch of an image counted"
+        "--attention",
+        action="store_true",
+        help="also return how much each patch of an image counts",
     )
     files = parser.add_argument_group(".tflite and .onnx files")
     files.add_argument(
         "--preprocess",
         default="in-graph",
-        help="in-graph, for uint8 pixels, or none, for float32 that the caller has normalised",
+        help="in-graph, to take uint8 pixels, or none, to take float32 that the caller normalises",
     )
     files.add_argument(
-        "--batch", type=int, help="images at a time; one in .tflite, any number in .onnx by default"
+        "--batch", type=int, help="images per call; one in .tflite, any number in .onnx by default"
     )
     serving = parser.add_argument_group("SavedModels")
-    serving.add_argument("--top-k", type=int, default=5, help="labels to name; 5 by default")
+    serving.add_argument("--top-k", type=int, default=5, help="labels to return; 5 by default")
     serving.add_argument(
         "--max-pixels",
         type=int,
         default=50_000_000,
         metavar="N",
-        help="of an image; larger ones are refused; 50,000,000 by default",
+        help="size of the largest image to decode; 50,000,000 by default",
     )
     serving.add_argument(
-        "--jit-compile", action="store_true", help="compile by XLA, if that is faster here"
+        "--jit-compile",
+        action="store_true",
+        help="compile with XLA, if that is faster on this machine",
     )
-    about = parser.add_argument_group("what artefacts tell about the model")
+    about = parser.add_argument_group("model information")
     about.add_argument("--author", default="")
-    about.add_argument("--license", default="", help="of its weights")
+    about.add_argument("--license", default="", help="of the model's weights")
     about.add_argument("--model-version", dest="version", default="1")
     return parser
 
 
-def _chosen(names, table, what):
-    """The names, or all there are for "all"; raises InputError for an unknown one."""
+def _names(names, table, what):
+    """The names, or all of the table for "all"; raises InputError for an unknown one."""
     from vit_keras.utils.errors import InputError, did_you_mean
 
     for name in names:

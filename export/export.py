@@ -3,45 +3,56 @@
 import contextlib
 import pathlib
 import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
-from export.checks.verify import RefusedError, ask_keras, check, judge
+from export.checks.verify import RefusedError, Samples, ask_keras, check, judge
+from export.endpoints import endpoints_of
 from export.formats import FORMATS
-from export.images import EVALUATION, load_images
-from export.labels import class_labels, metadata_files
+from export.images import EVALUATION, Images, load_images
+from export.labels import metadata_files
 from export.options import Options
 from export.reports.model_card import format_card
 from export.reports.report import add_to_report, format_table
-from vit_keras.model import build_vit, get_config, load_model
+from export.source import Source
+from training.recipe import run_of
+from vit_keras.model import load_any
 from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing, write_json, write_text
 
+Data = str | tuple[np.ndarray, np.ndarray]
 
-def export(
-    model_path,
-    formats,
-    out,
-    quantizations=("float32",),
-    merge_tokens=(0,),
-    data="",
-    data_dir="",
-    count=EVALUATION,
-    options=None,
-):
+
+def export_model(
+    model_path: str | pathlib.Path,
+    formats: Sequence[str],
+    out: str | pathlib.Path,
+    quantizations: Sequence[str] = ("float32",),
+    merge_tokens: Sequence[int] = (0,),
+    data: Data = "",
+    data_dir: str = "",
+    count: int = EVALUATION,
+    options: Options | None = None,
+) -> list[dict[str, Any]]:
     """Writes, verifies and publishes artefacts of a model.
 
-    Each artefact is written beside its place and moved there only after it has answered like the
-    Keras model, so that nobody ever sees half a model or a wrong one.
+    Each artefact is written to a temporary path and moved to its place only after it has answered
+    like the Keras model, so that half a model or a wrong one is never visible.
 
     Args:
         model_path: a .keras file.
         formats: names from FORMATS.
         out: folder for the artefacts, labels.txt, report.md, report.json and model_card.md.
-        quantizations: each format is written in those of them that it has.
-        merge_tokens: each artefact is written with so many tokens merged in every block.
-        data, data_dir, count: images to verify on, as in `load_images`.
+        quantizations: names from KINDS; each format is written in those that it has.
+        merge_tokens: each artefact is written once for each of these numbers of patches that every
+            block merges into others.
+        data: images to verify on, as in `load_images`.
+        data_dir: as in `load_images`.
+        count: as in `load_images`.
         options: Options.
 
     Returns:
@@ -54,167 +65,205 @@ def export(
     options = options or Options()
     if options.attention and any(merge_tokens):
         raise InputError(
-            "merged tokens belong to no single patch, so their attention cannot be told: export "
+            "merged tokens belong to no single patch, so there is no attention map of them: export "
             "with --attention or with --merge-tokens."
         )
     kinds = _kinds(formats, quantizations)
-    model = exportable(classifier(load_model(model_path), model_path))
-    images = load_images(model, model_path, data, data_dir, count)
-    samples = ask_keras(model, images["evaluation"], options.attention)
+    subject = load_subject(model_path, data, data_dir, count, options)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    rows, refused = [], []
+    rows, reasons = [], []
     for merged in dict.fromkeys(merge_tokens):
-        twin = exportable(model, merged)
         for name in kinds:
-            with prepared(twin, name, options) as source:
+            with prepared(subject, name, merged) as source:
                 for kind in kinds[name]:
-                    suffix = f"_merge{merged}" * bool(merged) + f"_{kind}" * (kind != "float32")
-                    target = FORMATS[name].target(out, suffix)
-                    print(f"{target.relative_to(out)} ...", flush=True)
                     try:
-                        row = publish(twin, source, name, kind, target, images, samples, options)
+                        rows.append(_export_one(source, subject.samples, name, kind, merged, out))
                     except RefusedError as error:
-                        refused.append(str(error))
+                        reasons.append(str(error))
                         print(f"Not written: {error}", flush=True)
-                        continue
-                    row = {**row, "path": str(target.relative_to(out))}
-                    rows.append(row)
-                    add_to_report(out, row)
-                    FORMATS[name].beside(target, model, options)
-    write_text(out / "labels.txt", metadata_files(model, class_labels(model))["labels.txt"])
-    write_text(out / "model_card.md", format_card(model, pathlib.Path(model_path).parent, options))
+    files = metadata_files(subject.model)
+    if "labels.txt" in files:
+        write_text(out / "labels.txt", files["labels.txt"])
+    card = format_card(subject.model, run_of(model_path), options)
+    write_text(out / "model_card.md", card)
     print(format_table(rows))
-    if refused:
-        raise InputError("; ".join(refused))
+    if reasons:
+        raise InputError("; ".join(reasons))
     return rows
 
 
-def _kinds(formats, quantizations):
-    """{format: those of the quantizations that it has}; says what has none, and is left out."""
+def _kinds(formats: Sequence[str], quantizations: Sequence[str]) -> dict[str, list[str]]:
+    """{format: those of the quantizations that it has}; prints which formats have none."""
     kinds = {
         name: [kind for kind in FORMATS[name].kinds if kind in quantizations] for name in formats
     }
     lacking = [
         f"{name} comes in {', '.join(FORMATS[name].kinds)}"
-        for name, has in kinds.items()
-        if not has
+        for name, available in kinds.items()
+        if not available
     ]
     if len(lacking) == len(kinds):
-        asked = " ".join(quantizations)
-        raise InputError(f"{'; '.join(lacking)}. Got --quantization {asked}.")
+        names = " ".join(quantizations)
+        raise InputError(f"{'; '.join(lacking)}. Got --quantization {names}.")
     for reason in lacking:
         print(f"Left out: {reason}.", flush=True)
-    return {name: has for name, has in kinds.items() if has}
+    return {name: available for name, available in kinds.items() if available}
 
 
-def write(
-    model,
-    name,
-    target,
-    quantization="float32",
-    merge_tokens=0,
-    data="",
-    data_dir="",
-    count=EVALUATION,
-    **options,
-):
-    """Writes one artefact; see `export.to_tflite`."""
-    check_choice("quantization", quantization, tuple(FORMATS[name].kinds))
-    wanted = Options(**options)
-    path = None if isinstance(model, keras.Model) else model
-    model = exportable(classifier(model if path is None else load_model(path), path))
-    images = load_images(model, path, data, data_dir, count)
-    samples = ask_keras(model, images["evaluation"], wanted.attention)
-    twin = exportable(model, merge_tokens)
-    with prepared(twin, name, wanted) as source:
-        given = pathlib.Path(target), images, samples, wanted
-        return publish(twin, source, name, quantization, *given)
+def _export_one(
+    source: Source, samples: Samples, name: str, kind: str, merged: int, out: pathlib.Path
+) -> dict[str, Any]:
+    """Publishes one artefact in the folder `out` and adds it to the report; returns its row."""
+    suffix = f"_merge{merged}" if merged else ""
+    if kind != "float32":
+        suffix += f"_{kind}"
+    target = FORMATS[name].target(out, suffix)
+    path = str(target.relative_to(out))
+    print(f"{path} ...", flush=True)
+    row = {**publish(source, samples, name, kind, target), "path": path}
+    add_to_report(out, row)
+    FORMATS[name].finish_target(source.model, target, source.options)
+    return row
 
 
-def publish(model, source, name, kind, target, images, samples, options):
-    """Makes an artefact of one kind, runs it, and moves it to its place if it is good.
+def export_artefact(
+    model: keras.Model | str | pathlib.Path,
+    name: str,
+    target: str | pathlib.Path,
+    options: Options,
+    *,
+    quantization: str = "float32",
+    merge_tokens: int = 0,
+    data: Data = "",
+    data_dir: str = "",
+    count: int = EVALUATION,
+) -> dict[str, Any]:
+    """Writes, verifies and publishes one artefact; arguments as in `export.to_tflite`.
 
     Args:
-        model: ViT that was made ready by `exportable`.
-        source: the float32 artefact that `prepared` gave.
+        model: the model, or the path of its .keras file.
         name: a key of FORMATS.
-        kind: one of its kinds.
-        target: path of the artefact. What a search found is written beside it.
-        images, samples, options: as in `export`.
+        target: path of the artefact.
+        options: Options.
+        quantization: one of the format's kinds.
+        merge_tokens: patches that every block merges into others.
+        data: images to verify on, as in `load_images`.
+        data_dir: as in `load_images`.
+        count: as in `load_images`.
 
     Returns:
-        {"format", "quantization", "merge_tokens", "bytes", "operations": {name: count}, "model":
-        what its weights are, "found": by the search for a kind, and what `judge` says}.
+        what `publish` does.
 
     Raises:
-        RefusedError: where it is not; nothing is written.
+        InputError: for a model that cannot be exported, and an artefact that is not good enough.
     """
-    row = FORMATS[name]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as path:
-        found = row.kinds[kind](source, path, images, options)
-        row.finish(path, model, options)
-        run = row.run(path, samples, model.preprocessing)
-        exact = kind == "float32" and not model.config.merge_tokens
-        judged = judge(run, samples, row.tolerance if exact else None)
-        check(judged, f"{name} in {kind}", options)
-        files = [file for file in [path, *path.rglob("*")] if file.is_file()]
-        size = sum(file.stat().st_size for file in files)
-        operations = row.operations(path)
-    if found:
-        write_json(target.with_suffix(".search.json"), found)
-    return {
-        "format": name,
-        "quantization": kind,
-        "merge_tokens": model.config.merge_tokens,
-        "bytes": size,
-        "operations": operations,
-        "model": model.description,
-        "found": found,
-        **judged,
-    }
+    check_choice("quantization", quantization, tuple(FORMATS[name].kinds))
+    subject = load_subject(model, data, data_dir, count, options)
+    with prepared(subject, name, merge_tokens) as source:
+        return publish(source, subject.samples, name, quantization, pathlib.Path(target))
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model to export, and what its artefacts are made and judged with.
+
+    Attributes:
+        model: the trained model.
+        images: {"calibration", "search", "evaluation": Images}.
+        samples: the evaluation images and the model's answers.
+        options: Options.
+    """
+
+    model: keras.Model
+    images: dict[str, Images]
+    samples: Samples
+    options: Options
+
+
+def load_subject(
+    model: keras.Model | str | pathlib.Path,
+    data: Data,
+    data_dir: str,
+    count: int,
+    options: Options,
+) -> Subject:
+    """Loads a model and its images, and asks it for its answers; arguments as in `export_artefact`.
+
+    Raises:
+        InputError: for a model that cannot be exported, or without images to verify on.
+    """
+    path = None
+    if isinstance(model, str | pathlib.Path):
+        path, model = model, load_any(model)
+    endpoints = endpoints_of(model, path)
+    endpoints.check(model, path or model.name, options)
+    model = endpoints.inference_model(model)
+    images = load_images(model, path, data, data_dir, count)
+    return Subject(model, images, ask_keras(model, images["evaluation"], options), options)
 
 
 @contextlib.contextmanager
-def prepared(model, name, options):
-    """The float32 artefact of a format, for as long as it is needed."""
+def prepared(subject: Subject, name: str, merge_tokens: int = 0) -> Iterator[Source]:
+    """The float32 artefact of a format, in a temporary folder.
+
+    Args:
+        subject: Subject.
+        name: a key of FORMATS.
+        merge_tokens: patches that every block merges into others.
+    """
+    endpoints = endpoints_of(subject.model)
+    model = endpoints.inference_model(subject.model, merge_tokens)
     with tempfile.TemporaryDirectory() as folder:
-        source = pathlib.Path(folder) / "source"
-        FORMATS[name].prepare(model, source, options)
-        yield source
+        path = pathlib.Path(folder) / "source"
+        FORMATS[name].write(model, path, subject.options)
+        yield Source(path, model, subject.images, subject.options)
 
 
-def classifier(model, path=None):
-    """The ViT itself, if it tells classes apart.
+def publish(
+    source: Source, samples: Samples, name: str, kind: str, target: pathlib.Path
+) -> dict[str, Any]:
+    """Makes an artefact of one kind, runs it, and moves it to its place if it is good enough.
+
+    Args:
+        source: the float32 artefact, of `prepared`.
+        samples: the Keras model's answers.
+        name: a key of FORMATS.
+        kind: one of its kinds.
+        target: path of the artefact. The details of an int8 search are written next to it.
+
+    Returns:
+        {"format", "quantization", "task", "merge_tokens", "bytes", "operations": {name: count},
+        "model": description of its weights, "search": details of an int8 search or None} and what
+        `judge` returns.
 
     Raises:
-        InputError: where it does not, or is no ViT of this project.
+        RefusedError: when it is not good enough; nothing is written.
     """
-    if not get_config(model).num_classes:
-        named = path or model.name
-        raise InputError(f"{named} has no classes; build it with num_classes to export it.")
-    return model
-
-
-def exportable(model, merge_tokens=0):
-    """A model of the same weights as artefacts compute it.
-
-    In float32, with tokens merged in every block, and without what nobody reads of the last.
-    """
-    config = model.config.replace(
-        merge_tokens=merge_tokens or model.config.merge_tokens,
-        trim_last_block=model.config.pooling == "cls",
-    )
-    in_float32 = all(layer.compute_dtype == "float32" for layer in model.layers)
-    if in_float32 and config == model.config:
-        return model
-    twin = build_vit(
-        config,
-        preprocessing=model.preprocessing,
-        class_names=model.class_names,
-        name=model.name,
-    )
-    twin.set_weights(model.get_weights())
-    twin.description = model.description
-    return twin
+    model, row = source.model, FORMATS[name]
+    endpoints = endpoints_of(model)
+    merge_tokens = endpoints.merged_tokens(model)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as path:
+        search = row.kinds[kind](source, path)
+        row.finish(model, path, source.options)
+        run = row.run(path, samples, model.preprocessing)
+        exact = kind == "float32" and not merge_tokens
+        judgement = judge(run, samples, endpoints, row.tolerance if exact else None)
+        check(judgement, f"{name} in {kind}", endpoints, source.options)
+        files = [file for file in [path, *path.rglob("*")] if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        operations = row.operations(path)
+    if search:
+        write_json(target.with_suffix(".search.json"), search)
+    return {
+        "format": name,
+        "quantization": kind,
+        "task": model.task,
+        "merge_tokens": merge_tokens,
+        "bytes": size,
+        "operations": operations,
+        "model": model.description,
+        "search": search,
+        **judgement,
+    }

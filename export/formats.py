@@ -1,25 +1,72 @@
-"""The table FORMATS: an export format's name -> where its artefacts go, how they are made and run.
+"""The table FORMATS: export format -> where its artefacts go, how they are made and run.
 
-Adding a format: a row here and its functions; the command line, the verification and the tests
-read the table.
+Adding a format: a row here and its functions. The command line, the verification and the tests read
+the table.
 """
 
 import dataclasses
-import functools
 import pathlib
 import shutil
 from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from export.checks.runtimes import run_standalone
-from export.onnx import convert as onnx_model
-from export.saved_model.serving import write_kit, write_warm
+from export.checks.verify import Run, Samples
+from export.onnx import convert as onnx_files
+from export.onnx.operations import count_operations as count_onnx_operations
+from export.options import Options
+from export.saved_model.serving import write_kit, write_with_warm_up
 from export.saved_model.writer import write_saved_model
-from export.tflite.convert import convert
+from export.source import Source
+from export.tflite.convert import write_tflite
 from export.tflite.flatbuffer import count_operations
 from export.tflite.int8_search import write_int8
 from export.tflite.metadata import attach_metadata
 from export.tflite.quantize import write_dynamic, write_float16, write_int16x8
-from export.web.writer import MODEL, in_folder, write_page
+from export.web.writer import MODEL, in_folder, write_page, write_page_model
+from vit_keras.images.preprocessing import Preprocessing
+
+Writer = Callable[[keras.Model, pathlib.Path, Options], None]
+Kind = Callable[[Source, pathlib.Path], dict[str, Any] | None]
+
+
+def copy_source(source: Source, path: pathlib.Path) -> None:
+    """Writes the float32 artefact itself."""
+    copy = shutil.copytree if source.path.is_dir() else shutil.copyfile
+    copy(source.path, path)
+
+
+def next_version(folder: pathlib.Path, suffix: str) -> pathlib.Path:
+    """The next path in TF Serving's layout, saved_model/1, /2, ...: the highest number plus one."""
+    base = folder / f"saved_model{suffix}"
+    versions = [int(path.name) for path in base.glob("[0-9]*") if path.name.isdecimal()]
+    return base / str(max(versions, default=0) + 1)
+
+
+def tflite_file(folder: pathlib.Path, suffix: str) -> pathlib.Path:
+    """The path of a .tflite file."""
+    return folder / f"model{suffix}.tflite"
+
+
+def onnx_file(folder: pathlib.Path, suffix: str) -> pathlib.Path:
+    """The path of a .onnx file."""
+    return folder / f"model{suffix}.onnx"
+
+
+def web_folder(folder: pathlib.Path, suffix: str) -> pathlib.Path:
+    """The path of a page."""
+    return folder / f"web{suffix}"
+
+
+def nothing_to_add(model: keras.Model, path: pathlib.Path, options: Options) -> None:
+    """Adds nothing to an artefact."""
+
+
+def not_counted(path: pathlib.Path) -> dict[str, int]:
+    """No operations, for formats in which they are not counted."""
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,90 +74,80 @@ class Format:
     """One export format.
 
     Attributes:
-        target: (folder, what the name of the artefact ends in) -> where it goes.
-        prepare: (model, path, Options) -> None, makes the artefact in float32, a file or folder.
-        kinds: {quantization: (that float32 artefact, path, images, Options) -> what to tell of it,
-            or None}, makes the artefact that is published.
-        finish: (path, model, Options) -> None, adds what its users need.
-        run: (path, Samples, Preprocessing) -> Run, in the artefact's own runtime.
-        operations: path -> {name: count} of the operations in its graph, {} where nobody counts.
-        tolerance: the largest difference from Keras's answers that passes, as `compare` gives it,
-            in float32.
-        beside: (target, model, Options) -> None, writes what stands beside published artefacts.
+        target: (folder, suffix of the name) -> the path of the artefact.
+        write: (model, path, Options), writes the artefact in float32, a file or folder.
+        kinds: {quantization: (Source, path) -> details for the report, or None}; each writes the
+            artefact from the float32 one.
+        finish: (model, path, Options), adds what users of the artefact need.
+        runtime: that the artefact is verified in, a key of `run_standalone.RUNTIMES`.
+        model_file: path of the file to run, inside an artefact that is a folder; "" for the
+            artefact itself.
+        count_operations: path of that file -> {name: count} of the operations in its graph.
+        tolerance: largest difference from Keras's answers that passes in float32, see
+            `largest_difference`. It allows for arithmetic in another order; 5e-6 was measured for a
+            Ti/16.
+        finish_target: (model, target, Options), writes files next to a published artefact.
     """
 
     target: Callable[[pathlib.Path, str], pathlib.Path]
-    prepare: Callable
-    kinds: dict[str, Callable]
-    finish: Callable
-    run: Callable
-    operations: Callable
-    tolerance: float
-    beside: Callable = lambda target, model, options: None
+    write: Writer
+    kinds: dict[str, Kind]
+    finish: Writer
+    runtime: str
+    model_file: str = ""
+    count_operations: Callable[[pathlib.Path], dict[str, int]] = not_counted
+    tolerance: float = 2e-5
+    finish_target: Writer = nothing_to_add
+
+    def run(self, path: pathlib.Path, samples: Samples, preprocessing: Preprocessing) -> Run:
+        """Runs an artefact in its own runtime."""
+        return run_standalone(self.runtime, path / self.model_file, samples, preprocessing)
+
+    def operations(self, path: pathlib.Path) -> dict[str, int]:
+        """{name: count} of the operations in an artefact's graph; {} where they are not counted."""
+        return self.count_operations(path / self.model_file)
 
 
-def next_version(folder, suffix):
-    """TF Serving's layout, saved_model/1, /2, ...: one more than the highest number there is."""
-    base = folder / f"saved_model{suffix}"
-    taken = [int(path.name) for path in base.glob("[0-9]*") if path.name.isdecimal()]
-    return base / str(max(taken, default=0) + 1)
-
-
-def _copied(source, path, images, options):
-    copy = shutil.copytree if source.is_dir() else shutil.copyfile
-    copy(source, path)
-
-
-KINDS = {
-    "float32": _copied,
+KINDS: dict[str, Kind] = {
+    "float32": copy_source,
     "float16": write_float16,
     "dynamic": write_dynamic,
     "int8": write_int8,
     "int16x8": write_int16x8,
 }
 
-# The tolerances are for float32 arithmetic in another order; 5e-6 was measured for a Ti/16.
 FORMATS = {
     "savedmodel": Format(
         target=next_version,
-        prepare=write_saved_model,
-        kinds={"float32": write_warm},
-        finish=lambda path, model, options: None,
-        run=functools.partial(run_standalone, "savedmodel"),
-        operations=lambda path: {},
-        tolerance=2e-5,
-        beside=write_kit,
+        write=write_saved_model,
+        kinds={"float32": write_with_warm_up},
+        finish=nothing_to_add,
+        runtime="savedmodel",
+        finish_target=write_kit,
     ),
     "tflite": Format(
-        target=lambda folder, suffix: folder / f"model{suffix}.tflite",
-        prepare=lambda model, path, options: convert(
-            model, path, options.preprocess, options.batch or 1, options.attention
-        ),
+        target=tflite_file,
+        write=write_tflite,
         kinds=KINDS,
-        finish=lambda path, model, options: attach_metadata(
-            path, model, options.author, options.license, options.version
-        ),
-        run=functools.partial(run_standalone, "tflite"),
-        operations=count_operations,
-        tolerance=2e-5,
+        finish=attach_metadata,
+        runtime="tflite",
+        count_operations=count_operations,
     ),
     "onnx": Format(
-        target=lambda folder, suffix: folder / f"model{suffix}.onnx",
-        prepare=onnx_model.convert,
-        kinds={"float32": _copied, "dynamic": onnx_model.write_dynamic},
-        finish=onnx_model.describe,
-        run=functools.partial(run_standalone, "onnx"),
-        operations=onnx_model.count_operations,
-        tolerance=2e-5,
+        target=onnx_file,
+        write=onnx_files.write_onnx,
+        kinds={"float32": copy_source, "dynamic": onnx_files.write_dynamic},
+        finish=onnx_files.add_properties,
+        runtime="onnx",
+        count_operations=count_onnx_operations,
     ),
     "web": Format(
-        target=lambda folder, suffix: folder / f"web{suffix}",
-        prepare=lambda model, path, options: convert(model, path, attention=options.attention),
+        target=web_folder,
+        write=write_page_model,
         kinds={kind: in_folder(KINDS[kind]) for kind in ("float32", "float16", "dynamic")},
         finish=write_page,
-        # Whoever exports need not have a browser.
-        run=lambda path, *given: run_standalone("tflite", path / MODEL, *given),
-        operations=lambda path: count_operations(path / MODEL),
-        tolerance=2e-5,
+        runtime="tflite",  # verified in LiteRT: no browser needed
+        model_file=MODEL,
+        count_operations=count_operations,
     ),
 }

@@ -1,25 +1,27 @@
-"""Where a model's data is -> images to calibrate on, to choose by, and to judge by.
+"""Where a model's data is -> images to calibrate on, to search with, and to judge by.
 
-The one file of this folder that asks `training`, which knows how images are found and read.
+`training` finds and reads the images.
 """
 
 import dataclasses
 import pathlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from export.endpoints import endpoints_of
 from training.data.datasets import find_splits
-from training.data.examples import Examples
+from training.data.examples import Examples, stratified_order
 from training.data.preload import shrink
 from training.data.splits import load_splits, with_classes_of
-from training.recipe import read_recipe
+from training.recipe import read_recipe, run_of
 from vit_keras.utils.errors import InputError
 
-CALIBRATION = 200  # images, at the most
-SEARCH = 256
-EVALUATION = 1000
-FILES = 64
+CALIBRATION = 200  # images, at most
+SEARCH = 256  # images, at most
+EVALUATION = 1000  # images, at most
+FILES = 64  # images, at most
 _SEED = 0
 
 
@@ -29,10 +31,11 @@ class Images:
 
     Attributes:
         pixels: uint8 (count, height, width, channels).
-        labels: int64 (count,), or None where nobody knows.
+        labels: int64 (count,), or None where they are unknown.
         files: the first images, at most 64, as PNG files of other sizes, at most twice as large.
-        mean, std: of each channel, by which the model's input is normalised, fractions of 255.
-        source: how many they are and where from, in words.
+        mean: of each channel, by which the model's input is normalised, fractions of 255.
+        std: of each channel, likewise.
+        source: how many images there are and where they are from, in words.
     """
 
     pixels: np.ndarray
@@ -42,127 +45,123 @@ class Images:
     std: tuple[float, ...]
     source: str
 
-    def first(self, count):
-        """The first images alone."""
+    def first(self, count: int) -> "Images":
+        """The first `count` images."""
         labels = None if self.labels is None else self.labels[:count]
         return dataclasses.replace(self, pixels=self.pixels[:count], labels=labels)
 
 
-def load_images(model, path=None, data="", data_dir="", count=EVALUATION):
-    """Images of the kind that a model is for, in three parts that share none.
+def load_images(
+    model: keras.Model,
+    path: str | pathlib.Path | None = None,
+    data: str | tuple[np.ndarray, np.ndarray] = "",
+    data_dir: str = "",
+    count: int = EVALUATION,
+) -> dict[str, Images]:
+    """Loads images of the kind that a model is for, in three parts that share none.
 
-    Without `data` these are what the model was trained on, which config.json beside it tells; if
-    that cannot be found any more, the images in `samples` beside it, whose labels are not known.
-    Images without labels are all three parts: there may be a handful.
+    Without `data` these are the images that the model was trained on, according to config.json next
+    to it. If they are not there any more, these are the images in the folder `samples` next to it,
+    whose labels are unknown. Images without labels are used for all three parts: there may be few.
 
     Args:
-        model: ViT.
+        model: the trained model.
         path: of its .keras file, or None.
-        data: what `python -m training fit --data` takes, or (uint8 images (count, height, width,
-            channels), labels (count,)), or a folder of images without labels. It is judged by test
-            images where there are some, or else by validation images.
+        data: as for `python -m training fit --data`, or (uint8 images (count, height, width,
+            channels), labels (count,)), or a folder of images without labels. Evaluation images are
+            test images if there are any, otherwise validation images.
         data_dir: as for fit.
-        count: images to judge by, at the most.
+        count: evaluation images, at most.
 
     Returns:
-        {"calibration", "search", "evaluation": Images}, drawn at random, class by class.
+        {"calibration", "search", "evaluation": Images}, drawn at random, in proportion to the
+        classes.
 
     Raises:
-        InputError: where there are none, or too few.
+        InputError: when there are no images, or too few.
     """
     splits, labelled, source = _find(model, path, data, data_dir)
     counts = {"evaluation": count, "search": SEARCH, "calibration": CALIBRATION}
-    chosen = _pools(splits)
+    origins = _origins(splits)
     parts: dict[str, tuple[str, np.ndarray]] = {}
-    for split in splits:
-        names = [part for part, pool in chosen.items() if pool == split]
-        ordered = _by_class(splits[split].labels)
+    for split, examples in splits.items():
+        names = [part for part, origin in origins.items() if origin == split]
+        order = stratified_order(examples.labels, _SEED)
         if not labelled:
-            parts |= dict.fromkeys(names, (split, ordered))
+            parts |= dict.fromkeys(names, (split, order))
             continue
-        share = len(ordered) // max(1, len(names))
+        share = len(order) // max(1, len(names))
         if names and not share:
             raise InputError(
-                f"{source} has too few images for an export: {len(ordered)} in its {split} split, "
+                f"{source} has too few images for an export: {len(order)} in its {split} split, "
                 f"which has to be divided in {len(names)}. Name others with --data."
             )
         for part in names:
-            taken = min(counts[part], share)
-            parts[part], ordered = (split, ordered[:taken]), ordered[taken:]
+            size = min(counts[part], share)
+            parts[part], order = (split, order[:size]), order[size:]
     return {
         part: _read(model, splits[split].subset(np.sort(indices)), labelled, f"{split} of {source}")
         for part, (split, indices) in parts.items()
     }
 
 
-def _pools(splits):
-    """{"evaluation", "search", "calibration": the split each is drawn from}"""
+def _origins(splits):
+    """{"evaluation", "search", "calibration": the split each is drawn from}."""
     ranked = [split for split in ("test", "validation", "train") if split in splits]
     evaluation, search = ranked[0], ranked[min(1, len(ranked) - 1)]
     return {"evaluation": evaluation, "search": search, "calibration": ranked[-1]}
 
 
 def _find(model, path, data, data_dir):
-    """({split: Examples}, whether their labels are known, where they are from)"""
+    """({split: Examples}, whether their labels are known, where they are from)."""
+    labelled = endpoints_of(model).labelled
     if isinstance(data, tuple):
-        pixels, labels = data
-        names = model.class_names or tuple(map(str, range(model.config.num_classes)))
-        examples = Examples.from_pixels(pixels, labels, names, tuple(map(str, range(len(labels)))))
-        return {"train": examples}, True, "the given images"
-    if data and _is_flat(data):
-        return _unlabelled(model, data)
+        return {"train": _from_arrays(model, *data)}, labelled, "the given images"
+    if data and (not labelled or _is_flat(data)):
+        return _unlabelled(model, data, data_dir)
     if data:
-        found = find_splits(data, model.config.channels, data_dir=data_dir)
+        found = find_splits(data, model.preprocessing.channels, data_dir=data_dir)
         splits = {split: load() for split, load in found.items()}
-        return _matched(model, splits, data), True, data
-    run = pathlib.Path(path or "model.keras").parent
-    if (run / "config.json").exists():
-        recipe = read_recipe(run / "config.json")
+        return _with_classes(model, splits, data), True, data
+    run = run_of(path)
+    if run.config.exists():
+        recipe = read_recipe(run.config)
+        dataset, seed = recipe.data.dataset, recipe.execution.seed
         try:
-            return (
-                _matched(model, load_recipe_splits(recipe), recipe.data.dataset),
-                True,
-                recipe.data.dataset,
-            )
+            splits = load_splits(recipe.data, recipe.model.channels, seed, labelled)
+            if labelled:
+                splits = _with_classes(model, splits, dataset)
+            return splits, labelled, dataset
         except InputError as error:
             print(f"Note: the images of the run are not used: {error}", flush=True)
-    if not (run / "samples").is_dir():
+    if not run.samples.is_dir():
         raise InputError(
             f"there are no images to verify the export of {path} on; name some like those it was "
             f"trained on with --data."
         )
-    return _unlabelled(model, str(run / "samples"))
+    return _unlabelled(model, str(run.samples), data_dir)
 
 
-def load_recipe_splits(recipe):
-    """The splits of a run's recipe."""
-    return load_splits(recipe.data, recipe.model.channels, recipe.execution.seed)
+def _from_arrays(model, pixels, labels):
+    names = tuple(map(str, range(len(labels))))
+    classes = endpoints_of(model).labels(model) or tuple(map(str, np.unique(labels)))
+    return Examples.from_pixels(pixels, labels, classes, names)
 
 
 def _is_flat(data):
-    """Whether that is a folder of images without folders of classes"""
+    """Whether that is a folder of images without folders of classes."""
     folder = pathlib.Path(data)
     return folder.is_dir() and not any(entry.is_dir() for entry in folder.iterdir())
 
 
-def _unlabelled(model, folder):
-    splits = find_splits(folder, model.config.channels, labelled=False)
-    return {"train": splits["train"]()}, False, f"{folder}, labels unknown"
+def _unlabelled(model, data, data_dir):
+    found = find_splits(data, model.preprocessing.channels, data_dir=data_dir, labelled=False)
+    split = "train" if "train" in found else next(iter(found))
+    return {"train": found[split]()}, False, f"{data}, labels unknown"
 
 
-def _matched(model, splits, data):
-    return {split: with_classes_of(model, found, data) for split, found in splits.items()}
-
-
-def _by_class(labels):
-    """All indices, in an order whose every beginning holds the classes in their proportions"""
-    random = np.random.default_rng(_SEED)
-    shuffled = random.permutation(len(labels))
-    position = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels[shuffled] == label)
-        position[members] = (np.arange(len(members)) + random.random()) / len(members)
-    return shuffled[np.argsort(position, kind="stable")]
+def _with_classes(model, splits, data):
+    return {split: with_classes_of(model, examples, data) for split, examples in splits.items()}
 
 
 def _read(model, examples, labelled, source):
@@ -185,10 +184,9 @@ def _read(model, examples, labelled, source):
             files.append(tf.io.encode_png(image).numpy())
     if not pixels:
         raise InputError(f"no image of the {source} can be read.")
-    labels = examples.labels[indices] if labelled else None
     return Images(
         np.stack(pixels),
-        labels,
+        examples.labels[indices] if labelled else None,
         files,
         preprocessing.mean,
         preprocessing.std,

@@ -1,4 +1,4 @@
-"""What may be asked of an export."""
+"""The settings of an export."""
 
 import dataclasses
 
@@ -10,24 +10,25 @@ PREPROCESS = ("in-graph", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How artefacts are made, and what they may cost.
+    """What artefacts compute, and how much accuracy they may lose.
 
     Attributes:
-        preprocess: of .tflite and .onnx files: "in-graph", which take uint8 pixels of 0..255, or
-            "none", which take float32 images that the caller has normalised.
-        batch: images that such a file takes at a time; None for one in .tflite, any number in
-            .onnx.
-        attention: whether artefacts also tell how much each patch counted.
-        top_k: labels that a SavedModel names.
-        max_pixels: of the images that a SavedModel decodes; larger ones are refused, so that a
-            small file cannot take all memory.
-        jit_compile: whether a SavedModel is compiled by XLA, where that is measured to be faster.
+        preprocess: of .tflite and .onnx files: "in-graph" for an input of uint8 pixels, 0 to 255;
+            "none" for an input of float32 images that the caller has normalised.
+        batch: images per call of such a file; None for one in .tflite, any number in .onnx.
+        attention: whether artefacts also return how much each patch counted.
+        top_k: number of labels that a SavedModel returns.
+        max_pixels: size of the largest image that a SavedModel decodes, pixels; larger ones are
+            refused, so that a small file cannot take all memory.
+        jit_compile: whether to compile a SavedModel with XLA, if that is measured to be faster.
         max_drop: accuracy that an artefact may lose against the Keras model, a fraction.
-        allow_drop: whether one that loses more is published all the same.
-        author, license, version: of the model, for the files that carry such.
+        allow_drop: whether to publish artefacts that lose more.
+        author: of the model, for the model card and the metadata of files.
+        license: of the model's weights, likewise.
+        version: of the model, likewise.
 
     Raises:
-        InputError: for a value outside of these.
+        InputError: for a value out of range.
     """
 
     preprocess: str = "in-graph"
@@ -42,7 +43,7 @@ class Options:
     license: str = ""
     version: str = "1"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choice("preprocess", self.preprocess, PREPROCESS)
         for field in ("batch", "top_k", "max_pixels"):
             if getattr(self, field) is not None:

@@ -185,10 +185,9 @@ def read_recipe(path: pathlib.Path | str) -> Recipe:
         raise InputError(f"{path} has no recipe that can be run: {error}.") from None
 
 
-def run_of(model_path: pathlib.Path | str | None) -> RunFolder | None:
-    """The run folder that a model file is in; None where the file is not in one."""
-    run = RunFolder(pathlib.Path(model_path or "model.keras").parent)
-    return run if run.config.exists() else None
+def run_of(model_path: pathlib.Path | str | None) -> RunFolder:
+    """The folder of a model file as a run folder; its files need not exist."""
+    return RunFolder(pathlib.Path(model_path or "model.keras").parent)
 
 
 def recipe_names() -> list[str]:

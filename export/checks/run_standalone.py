@@ -1,6 +1,7 @@
 """An artefact + images -> answers, time and memory, by its own runtime, without this project.
 
-Run as a script of its own; pickles come in on standard input and go out on standard output.
+It runs as a script: a pickled task comes in on standard input, the results go out on standard
+output.
 """
 
 import importlib
@@ -10,80 +11,124 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-BATCH_SIZE = 32  # of what takes any number of images
+BATCH_SIZE = 32  # for artefacts that take any number of images
+
+# What a runtime loads: a function that runs once and returns the number of images it ran, and one
+# that returns all answers, [(key of Samples.expected, array), ...].
+Loaded = tuple[Callable[[], int], Callable[[], list[tuple[str, np.ndarray]]]]
 
 
-def main():
-    runtime, path, threads, *given, runs = pickle.load(sys.stdin.buffer)
-    module, load = RUNTIMES[runtime]
-    importlib.import_module(module)  # what that takes is not the artefact's
-    before = _peak()
-    once, answer = load(path, threads, *given)
+def main() -> None:
+    """Reads the task, runs it, and writes (answers, milliseconds per image, MB)."""
+    task = pickle.load(sys.stdin.buffer)
+    runs = task.pop("runs")
+    module, load = RUNTIMES[task.pop("runtime")]
+    importlib.import_module(module)  # first, so that the runtime's own memory is not counted
+    before = _peak_memory()
+    once, answer = load(**task)
     count = once()  # to warm up
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
         once()
         seconds.append(time.perf_counter() - start)
-    milliseconds, memory = 1000 * statistics.median(seconds) / count, _peak() - before
+    milliseconds = 1000 * statistics.median(seconds) / count
+    memory = _peak_memory() - before
     pickle.dump((answer(), milliseconds, memory), sys.stdout.buffer)
 
 
-# Each runtime: (path, threads, image files, pixels, mean, std) -> a function that answers once and
-# tells for how many images, and one that gives all answers, [(name, array), ...]: see `Samples`.
+def load_tflite(
+    path: str,
+    threads: int,
+    files: list[bytes],
+    pixels: np.ndarray,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Loaded:
+    """Loads a .tflite file in LiteRT's interpreter.
 
-
-def load_tflite(path, threads, files, pixels, mean, std):
-    """.tflite in LiteRT's interpreter"""
+    Args:
+        path: of the artefact.
+        threads: number of threads.
+        files: the bytes of image files; not used.
+        pixels: uint8 (count, height, width, channels), images of the model's size.
+        mean: of each channel, by which images are normalised, fractions of 255.
+        std: of each channel, likewise.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=threads)
-    ask_tflite(interpreter, pixels[:1], mean, std)  # the input is set from here on
+    ask_tflite(interpreter, pixels[:1], mean, std)  # sets the input for `once`
 
     def once():
         interpreter.invoke()
         return interpreter.get_input_details()[0]["shape"][0]
 
-    return once, lambda: _named(ask_tflite(interpreter, pixels, mean, std))
+    return once, lambda: _of_pixels(ask_tflite(interpreter, pixels, mean, std))
 
 
-def ask_tflite(interpreter, pixels, mean=None, std=None):
-    """{output: what a .tflite file says about each image}
+def ask_tflite(
+    interpreter: Any,
+    pixels: np.ndarray,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> dict[str, np.ndarray]:
+    """Runs a .tflite file on images.
 
     Args:
-        interpreter: of a file that takes uint8, or float32 images, normalised.
+        interpreter: LiteRT's, of a file that takes uint8, or float32 images, normalised.
         pixels: uint8 (count, height, width, channels).
-        mean, std: by which images are normalised, for each channel, in fractions of 255.
+        mean: of each channel, by which images are normalised, fractions of 255.
+        std: of each channel, likewise.
+
+    Returns:
+        {output: array (count, ...)}.
     """
     runner = interpreter.get_signature_runner()
-    answers = [runner(**feed) for feed in feeds(interpreter, pixels, mean, std)]
-    return _together(answers, len(pixels))
+    answers = [runner(**inputs) for inputs in feeds(interpreter, pixels, mean, std)]
+    return _concatenate(answers, len(pixels))
 
 
-def feeds(interpreter, pixels, mean=None, std=None):
-    """The images as {name of the input: a batch of what the file takes}; zeros fill the last."""
-    ((name, taken),) = interpreter.get_signature_runner().get_input_details().items()
-    for batch in _batches(pixels, taken["shape"][0]):
-        yield {name: _normalised(batch, mean, std) if taken["dtype"] == np.float32 else batch}
+def feeds(
+    interpreter: Any,
+    pixels: np.ndarray,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields images as {name of the input: a batch as the file takes it}; zeros pad the last."""
+    ((name, details),) = interpreter.get_signature_runner().get_input_details().items()
+    for batch in _batches(pixels, details["shape"][0]):
+        floats = details["dtype"] == np.float32
+        yield {name: _normalise(batch, mean, std) if floats else batch}
 
 
-def load_onnx(path, threads, files, pixels, mean, std):
-    """.onnx in onnxruntime, on the processor"""
+def load_onnx(
+    path: str,
+    threads: int,
+    files: list[bytes],
+    pixels: np.ndarray,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Loaded:
+    """Loads a .onnx file in onnxruntime, on the processor; arguments as in `load_tflite`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (taken,) = session.get_inputs()
+    (details,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
-    size = taken.shape[0] if isinstance(taken.shape[0], int) else None
+    size = details.shape[0] if isinstance(details.shape[0], int) else None
 
     def ask(images):
-        images = _normalised(images, mean, std) if taken.type == "tensor(float)" else images
-        return dict(zip(names, session.run(None, {taken.name: images}), strict=True))
+        if details.type == "tensor(float)":
+            images = _normalise(images, mean, std)
+        return dict(zip(names, session.run(None, {details.name: images}), strict=True))
 
     def once():
         images = next(_batches(pixels, size or 1))
@@ -91,14 +136,24 @@ def load_onnx(path, threads, files, pixels, mean, std):
         return len(images)
 
     def answer():
-        asked = [ask(images) for images in _batches(pixels, size or BATCH_SIZE)]
-        return _named(_together(asked, len(pixels)))
+        answers = [ask(images) for images in _batches(pixels, size or BATCH_SIZE)]
+        return _of_pixels(_concatenate(answers, len(pixels)))
 
     return once, answer
 
 
-def load_saved_model(path, threads, files, pixels, mean, std):
-    """SavedModel by TensorFlow: every signature; the time is that of a file's bytes"""
+def load_saved_model(
+    path: str,
+    threads: int,
+    files: list[bytes],
+    pixels: np.ndarray,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Loaded:
+    """Loads a SavedModel in TensorFlow; arguments as in `load_tflite`.
+
+    The time is that of one file's bytes; the answers are those of every signature.
+    """
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -110,31 +165,37 @@ def load_saved_model(path, threads, files, pixels, mean, std):
         return 1
 
     def answer():
-        examples = [as_example(file) for file in files]
-        decoded = [tf.io.decode_png(file)[tf.newaxis] for file in files]
-        normalised = [_normalised(batch, mean, std) for batch in _batches(pixels, BATCH_SIZE)]
-        logits = [signatures["serve_logits"](images=tf.constant(x))["logits"] for x in normalised]
-        by_bytes = signatures["serving_default"](image_bytes=tf.constant(files))
-        by_example = signatures["serve_examples"](examples=tf.constant(examples))
-        by_pixels = [signatures["serve_images"](images=x)["probabilities"] for x in decoded]
-        embedded = signatures["embed"](image_bytes=tf.constant(files))["embedding"]
-        answers = [
-            ("files", by_bytes["probabilities"].numpy()),
-            ("files", by_example["probabilities"].numpy()),
-            ("files", np.concatenate(by_pixels)),
-            ("logits", np.concatenate(logits)[: len(pixels)]),
-            ("embeddings of files", embedded.numpy()),
-        ]
-        if "attention" in signatures:
-            seen = signatures["attention"](image_bytes=tf.constant(files))["attention"]
-            answers.append(("attention of files", seen.numpy()))
+        inputs = _saved_model_inputs(files, pixels, mean, std)
+        answers = []
+        for signature in signatures.values():
+            ((key, spec),) = signature.structured_input_signature[1].items()
+            images, batches = inputs[key, spec.dtype.name]
+            outputs = [signature(**{key: batch}) for batch in batches]
+            for name, tensor in outputs[0].items():
+                if tensor.dtype == tf.float32:
+                    arrays = np.concatenate([output[name].numpy() for output in outputs])
+                    count = len(files) if images == "files" else len(pixels)
+                    answers.append((f"{name} of {images}", arrays[:count]))
         return answers
 
     return once, answer
 
 
-def as_example(file):
-    """The bytes of an image file -> those of a tf.Example that holds it"""
+def _saved_model_inputs(files, pixels, mean, std):
+    """{(argument, its type): (which images, their batches)} for every kind of signature."""
+    import tensorflow as tf
+
+    normalised = [_normalise(batch, mean, std) for batch in _batches(pixels, BATCH_SIZE)]
+    return {
+        ("image_bytes", "string"): ("files", [tf.constant(files)]),
+        ("examples", "string"): ("files", [tf.constant([as_example(file) for file in files])]),
+        ("images", "uint8"): ("files", [tf.io.decode_png(file)[tf.newaxis] for file in files]),
+        ("images", "float32"): ("pixels", [tf.constant(batch) for batch in normalised]),
+    }
+
+
+def as_example(file: bytes) -> bytes:
+    """The bytes of an image file -> the bytes of a tf.Example that holds it."""
     import tensorflow as tf
 
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[file]))
@@ -142,7 +203,7 @@ def as_example(file):
     return tf.train.Example(features=features).SerializeToString()
 
 
-RUNTIMES = {
+RUNTIMES: dict[str, tuple[str, Callable[..., Loaded]]] = {
     "tflite": ("ai_edge_litert.interpreter", load_tflite),
     "onnx": ("onnxruntime", load_onnx),
     "savedmodel": ("tensorflow", load_saved_model),
@@ -150,29 +211,28 @@ RUNTIMES = {
 
 
 def _batches(pixels, size):
-    """Batches of that size; zeros fill the last."""
+    """Batches of that size; zeros pad the last."""
     for start in range(0, len(pixels), size):
         images = pixels[start : start + size]
         yield np.pad(images, [(0, size - len(images)), (0, 0), (0, 0), (0, 0)])
 
 
-def _normalised(images, mean, std):
+def _normalise(images, mean, std):
     return ((images / 255 - mean) / std).astype("float32")
 
 
-def _together(answers, count):
-    """[{output: of a batch}, ...] -> {output: of all images}"""
+def _concatenate(answers, count):
+    """[{output: of a batch}, ...] -> {output: of all images}."""
     return {name: np.concatenate([each[name] for each in answers])[:count] for name in answers[0]}
 
 
-def _named(outputs):
-    """{"probabilities", "attention": ...} of pixels under the names of `Samples.expected`"""
-    names = {"probabilities": "pixels", "attention": "attention of pixels"}
-    return [(names[name], array) for name, array in outputs.items()]
+def _of_pixels(outputs):
+    """Answers to pixels under the names of `Samples.expected`."""
+    return [(f"{name} of pixels", array) for name, array in outputs.items()]
 
 
-def _peak():
-    """The most memory this process has had so far, MB; Linux tells"""
+def _peak_memory():
+    """The most memory this process has had so far, MB; from Linux's /proc."""
     status = pathlib.Path("/proc/self/status").read_text(encoding="utf-8")
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
     return int(peak) * 1024 / 1e6

@@ -1,6 +1,6 @@
-"""Artefact + samples -> what it answers, how fast, in how much memory, in its own runtime.
+"""Artefact + samples -> its answers, time and memory, in its own runtime.
 
-Each runs in processes of its own, which know nothing of this project.
+Each artefact runs in processes of its own, which do not import this project.
 """
 
 import pathlib
@@ -8,7 +8,8 @@ import pickle
 import subprocess
 import sys
 
-from export.checks.verify import Run
+from export.checks.verify import Run, Samples
+from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.utils.errors import InputError
 
 LATENCY_RUNS = 30
@@ -16,24 +17,37 @@ THREADS = (1, 2)
 SCRIPT = pathlib.Path(__file__).with_name("run_standalone.py")
 
 
-def run_standalone(runtime, path, samples, preprocessing) -> Run:
-    """Runs an artefact.
+def run_standalone(
+    runtime: str, path: pathlib.Path, samples: Samples, preprocessing: Preprocessing
+) -> Run:
+    """Runs an artefact with each number of threads.
 
     Args:
-        runtime: a key of `export.run_standalone.RUNTIMES`.
+        runtime: a key of `export.checks.run_standalone.RUNTIMES`.
         path: of the artefact.
         samples: Samples.
-        preprocessing: Preprocessing.
+        preprocessing: Preprocessing of the model; its mean and std are used.
+
+    Returns:
+        Run; its answers are those of the run with most threads.
 
     Raises:
-        InputError: where it does not run; the runtime's own words are in it.
+        InputError: when it does not run; the message has the runtime's own words.
     """
     milliseconds, memories = {}, []
     for threads in THREADS:
-        # All images with all threads; a process that has seen one tells the memory that takes.
+        # Memory is measured in the first run, on one image; the last run answers all images.
         pixels = samples.pixels if threads == THREADS[-1] else samples.pixels[:1]
-        normalisation = preprocessing.mean, preprocessing.std
-        task = (runtime, str(path), threads, samples.files, pixels, *normalisation, LATENCY_RUNS)
+        task = {
+            "runtime": runtime,
+            "runs": LATENCY_RUNS,
+            "path": str(path),
+            "threads": threads,
+            "files": samples.files,
+            "pixels": pixels,
+            "mean": preprocessing.mean,
+            "std": preprocessing.std,
+        }
         result = subprocess.run(
             [sys.executable, "-P", str(SCRIPT)],
             input=pickle.dumps(task),

@@ -1,23 +1,24 @@
 """Artefact + images -> how far its answers are from Keras's, and what that costs in accuracy."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from export.endpoints import embedder
+from export.endpoints import endpoints_of
+from export.endpoints.endpoints import Endpoints, largest_difference
 from export.images import Images
-from vit_keras.explain import attention_rollout
+from export.options import Options
 from vit_keras.utils.errors import InputError
-from vit_keras.utils.statistics import change_of_accuracy
 
 BATCH_SIZE = 32
-OF_CLASSES = ("files", "pixels", "logits")  # the answers that name one
 
 
 class RefusedError(InputError):
-    """An artefact is not what it should be, or cannot be made here, and was not published."""
+    """An artefact is not good enough, or cannot be made here, and was not published."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,25 +27,18 @@ class Samples:
 
     Attributes:
         files: the bytes of some image files of any size.
-        pixels: uint8 (count, height, width, channels), images at the model's size; the first are
-            those of the files.
-        labels: int64 (count,); where nobody knew them, the Keras model's own answers.
-        expected: the answers, float32 (count, classes): "files", probabilities for `files`;
-            "pixels", probabilities for `pixels`; "logits", for `pixels`, normalised. Also
-            "embeddings of files", (count, width), and, where they were asked for, "attention of
-            files" and "attention of pixels", (count, rows, columns).
-        source: where the images are from, in words.
+        pixels: uint8 (count, height, width, channels), images at the model's size.
+        labels: int64 (count,) of the pixels, or None where they are unknown.
+        expected: {"OUTPUT of files" or "OUTPUT of pixels": float32 (count, ...)}, the answers, such
+            as "probabilities of files" and "logits of pixels".
+        source: how many images there are and where they are from, in words.
     """
 
     files: list[bytes]
     pixels: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     expected: dict[str, np.ndarray]
     source: str
-
-    def right(self, answers):
-        """bool (count,), whether the most probable class is the right one"""
-        return answers.argmax(axis=1) == self.labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +46,8 @@ class Run:
     """What an artefact did in its own runtime.
 
     Attributes:
-        answers: [(key of Samples.expected, what it says), ...], "pixels" or "logits" among them.
-        milliseconds: {threads: for one image}.
+        answers: [(key of Samples.expected, array), ...]; a SavedModel has one for each signature.
+        milliseconds: {threads: median time of one image}.
         memory: MB that the process grew by, at most, while it loaded the artefact and ran an image.
     """
 
@@ -62,101 +56,90 @@ class Run:
     memory: float
 
 
-def ask_keras(model, images: Images, attention=False) -> Samples:
-    """The Keras model's answers to images."""
-    preprocessing = model.preprocessing
+def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
+    """Asks the Keras model for its answers to images.
+
+    Args:
+        model: the trained model.
+        images: Images.
+        options: Options; attention is used.
+
+    Returns:
+        Samples with every output that an artefact may have.
+    """
+    endpoints, preprocessing = endpoints_of(model), model.preprocessing
     decoded = [tf.io.decode_png(file, preprocessing.channels) for file in images.files]
     sized = np.stack([preprocessing.to_size(image) for image in decoded])
 
-    def ask(network, pixels):
+    def ask(network: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray) -> np.ndarray:
         batches = tf.data.Dataset.from_tensor_slices(pixels).batch(BATCH_SIZE)
         answers = [network(preprocessing.normalise(batch)) for batch in batches]
         return np.concatenate([np.asarray(answer) for answer in answers])
 
-    network, embed = (tf.function(each) for each in (model, embedder(model)))
-    answers, from_files = ask(network, images.pixels), ask(network, sized)
+    network = tf.function(model)
+    of_pixels, of_files = ask(network, images.pixels), ask(network, sized)
     expected = {
-        "files": _softmax(from_files),
-        "pixels": _softmax(answers),
-        "logits": answers,
-        "embeddings of files": ask(embed, sized),
+        f"{endpoints.output} of files": np.asarray(endpoints.activate(of_files)),
+        f"{endpoints.output} of pixels": np.asarray(endpoints.activate(of_pixels)),
+        f"{endpoints.raw} of pixels": of_pixels,
     }
-    if attention:
-        rollout = tf.function(lambda images: attention_rollout(model, images))
-        expected["attention of files"] = ask(rollout, sized)
-        expected["attention of pixels"] = ask(rollout, images.pixels)
-    labels = answers.argmax(axis=1) if images.labels is None else images.labels
-    return Samples(images.files, images.pixels, labels, expected, images.source)
+    for extra in endpoints.saved_model_extras(model, options):
+        expected[f"{extra.output} of files"] = ask(tf.function(extra.function), sized)
+    for extra in endpoints.extras(model, options):
+        function = tf.function(extra.function)
+        expected[f"{extra.output} of files"] = ask(function, sized)
+        expected[f"{extra.output} of pixels"] = ask(function, images.pixels)
+    return Samples(images.files, images.pixels, images.labels, expected, images.source)
 
 
-def compare(answers, samples):
-    """Differences between an artefact's answers and Keras's.
-
-    Args:
-        answers: [(key of samples.expected, array), ...].
-        samples: Samples.
-
-    Returns:
-        (the largest absolute difference, of logits and embeddings in units of the largest if
-        that is above 1; the fraction of images with the same most probable class).
-    """
-    differences, agreements = [], []
-    for key, got in answers:
-        expected = samples.expected[key]
-        unit = max(1.0, np.abs(expected).max())
-        differences.append(np.abs(got - expected).max() / unit)
-        if key in OF_CLASSES:
-            agreements.append((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
-    return float(np.max(differences)), float(np.min(agreements))
-
-
-def judge(run, samples, tolerance=None):
-    """What an artefact did against what the Keras model does.
+def judge(
+    run: Run, samples: Samples, endpoints: Endpoints, tolerance: float | None = None
+) -> dict[str, Any]:
+    """Compares what an artefact did with what the Keras model does.
 
     Args:
         run: Run.
         samples: Samples.
-        tolerance: see `Format`; None where it may differ.
+        endpoints: of the model's task.
+        tolerance: the largest difference that passes, see `Format`; None for any.
 
     Returns:
-        JSON-ready {"images", "source", "max_difference", "tolerance", "top1_agreement",
-        "keras_accuracy", "accuracy", "change", "interval" (of the change, 95 %), "milliseconds",
-        "memory_mb"}; fractions of 1.
+        JSON-ready {"images", "source", "max_difference", "tolerance", "milliseconds", "memory_mb"}
+        and the fields of the task; for classification "top1_agreement", "keras_accuracy",
+        "accuracy", "change" and "interval" (of the change, 95 %), fractions of 1.
     """
-    difference, agreement = compare(run.answers, samples)
-    answers = next(got for key, got in run.answers if key in ("pixels", "logits"))
-    before, after = samples.right(samples.expected["logits"]), samples.right(answers)
-    change, *interval = change_of_accuracy(before, after)
     return {
-        "images": len(samples.labels),
+        "images": len(samples.pixels),
         "source": samples.source,
-        "max_difference": difference,
+        "max_difference": largest_difference(run.answers, samples.expected),
         "tolerance": tolerance,
-        "top1_agreement": agreement,
-        "keras_accuracy": float(before.mean()),
-        "accuracy": float(after.mean()),
-        "change": change,
-        "interval": interval,
+        **endpoints.judge(run.answers, samples.expected, samples.labels),
         "milliseconds": run.milliseconds,
         "memory_mb": run.memory,
     }
 
 
-def check(judged, name, options):
-    """Raises RefusedError for an artefact that differs from Keras by more than it may."""
-    difference, tolerance = judged["max_difference"], judged["tolerance"]
-    if tolerance and not difference <= tolerance:  # not: NaN passes no comparison
-        raise RefusedError(
-            f"{name} answers differently from Keras: its probabilities differ by up to "
-            f"{difference:.1e}, tolerance {tolerance:.0e}."
-        )
-    if not options.allow_drop and -judged["change"] > options.max_drop + 1e-9:
-        raise RefusedError(
-            f"{name} has {judged['accuracy']:.1%} of {judged['images']} images right, Keras "
-            f"{judged['keras_accuracy']:.1%}: more than max_drop={options.max_drop} is lost; "
-            f"--allow-drop publishes it all the same."
-        )
+def check(row: dict[str, Any], name: str, endpoints: Endpoints, options: Options) -> None:
+    """Refuses an artefact that differs from Keras by more than it may.
 
+    Args:
+        row: what `judge` returned.
+        name: of the artefact, for the message.
+        endpoints: of the model's task.
+        options: Options; max_drop and allow_drop are used.
 
-def _softmax(logits):
-    return keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    Raises:
+        RefusedError: with the reason.
+    """
+    difference, tolerance = row["max_difference"], row["tolerance"]
+    if tolerance and not difference <= tolerance:  # "not": NaN passes no comparison
+        raise RefusedError(
+            f"{name} answers differently from Keras: the largest difference is {difference:.1e}, "
+            f"tolerance {tolerance:.0e}."
+        )
+    loss = endpoints.loss(row, options)
+    if loss and not options.allow_drop:
+        raise RefusedError(
+            f"{name} {loss}: more than max_drop={options.max_drop} is lost; "
+            f"--allow-drop publishes it anyway."
+        )

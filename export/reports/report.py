@@ -1,100 +1,103 @@
 """Rows of an export -> report.json and report.md: what each artefact costs and loses."""
 
 import json
+import pathlib
+from typing import Any
 
 from tabulate import tabulate
 
+from export.endpoints import ENDPOINTS
 from vit_keras.utils.files import write_json, write_text
 
+Row = dict[str, Any]
+
 NOTES = """
-- **Accuracy** was measured with the artefact itself, in its own runtime (a page's model in LiteRT's
-  interpreter), on {source}; the Keras model has {keras_accuracy:.1%} of them right. The change is
-  that of the same images, with its 95 % confidence interval (Agresti and Min, matched pairs).
-- **Same label** and **max difference** compare with the Keras model: the most probable class, and
-  probabilities (of a SavedModel also logits).
-- **ms** is the median time of one image on this machine, of a SavedModel from the file's bytes on;
-  **memory** is what a process grows by that loads the artefact and runs one image.
-"""
+- **Max difference** is the largest difference from the Keras model, of the answers to {source} (of
+  a SavedModel also of its other outputs).
+- **ms** is the median time of one image on this machine, for a SavedModel from the file's bytes on;
+  **memory** is the growth of a process that loads the artefact and runs one image."""
 
 
-def format_table(rows):
-    """Rows as `publish` returns them, with their "path" -> Markdown"""
-    cells = [_cells(row) for row in rows]
-    return tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
+def format_table(rows: list[Row]) -> str:
+    """Rows that `publish` returned, each with its "path", as a Markdown table."""
+    return _table([_cells(row) for row in rows], headers="keys")
 
 
-def _cells(row):
-    low, high = (f"{100 * end:+.1f}" for end in row["interval"])
+def _table(rows: Any, headers: Any) -> str:
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _cells(row: Row) -> dict[str, Any]:
     times = {int(threads): ms for threads, ms in row["milliseconds"].items()}
     return {
         "artefact": row["path"],
-        "accuracy": f"{row['accuracy']:.1%}",
-        "change, points (95 %)": f"{100 * row['change']:+.1f} ({low} to {high})",
-        "same label": f"{row['top1_agreement']:.1%}",
+        **ENDPOINTS[row["task"]].cells(row),
         "max difference": f"{row['max_difference']:.1e}",
         "MB": f"{row['bytes'] / 1e6:.2f}",
         "operations": sum(row["operations"].values()) or "",
-        **{
-            f"ms, {threads} thread" + "s" * (threads > 1): f"{ms:.2f}"
-            for threads, ms in times.items()
-        },
+        **{_threads(threads): f"{ms:.2f}" for threads, ms in times.items()},
         "memory, MB": f"{row['memory_mb']:.0f}",
     }
 
 
-def add_to_report(out, row):
-    """Adds a row to report.json and report.md, and keeps those whose artefacts still exist."""
+def _threads(count: int) -> str:
+    return "ms, 1 thread" if count == 1 else f"ms, {count} threads"
+
+
+def add_to_report(out: pathlib.Path, row: Row) -> None:
+    """Adds a row to report.json and report.md; drops rows of artefacts that no longer exist.
+
+    Args:
+        out: the folder of the export.
+        row: what `publish` returned, with the artefact's "path" in the folder.
+    """
     table = out / "report.json"
     rows = json.loads(table.read_text(encoding="utf-8")) if table.exists() else []
-    rows = [kept for kept in rows if kept["path"] != row["path"] and (out / kept["path"]).exists()]
+    rows = [old for old in rows if old["path"] != row["path"] and (out / old["path"]).exists()]
     rows.append(row)
     write_json(table, rows)
     write_text(out / "report.md", format_report(rows))
 
 
-def format_report(rows):
-    """The table of all artefacts and what it takes to read it, as Markdown"""
-    text = ["# Export", "", format_table(rows), NOTES.format_map(rows[-1])]
+def format_report(rows: list[Row]) -> str:
+    """The table of all artefacts and how to read it, Markdown."""
+    last = rows[-1]
+    notes = (ENDPOINTS[last["task"]].note + NOTES).format_map(last)
+    text = ["# Export", "", format_table(rows), notes, ""]
     for row in rows:
         weights = f": {row['model']}" if row["model"] else ""
         text.append(f"- {row['path']}{weights}")
     for row in rows:
-        if row["found"]:
-            text += [
-                "",
-                f"## What stayed in float in {row['path']}",
-                "",
-                _format_found(row["found"]),
-            ]
+        if row["search"]:
+            heading = f"## What stayed in float in {row['path']}"
+            text += ["", heading, "", _format_search(row["search"])]
     for row in rows:
         if row["operations"]:
-            listed = ", ".join(f"{count} {name}" for name, count in row["operations"].items())
-            text += ["", f"Operations of {row['path']}: {listed}."]
+            counts = ", ".join(f"{count} {name}" for name, count in row["operations"].items())
+            text += ["", f"Operations of {row['path']}: {counts}."]
     return "\n".join(text) + "\n"
 
 
-def _format_found(found):
+def _format_search(search: dict[str, Any]) -> str:
+    """What `write_int8` returned, Markdown."""
     scan = [
         {
             "part": row["part"],
             "distance": f"{row['distance']:.4f}",
             "in float": "yes" if row["in_float"] else "",
         }
-        for row in found["scan"]
+        for row in search["scan"]
     ]
-    images = found["images"]
+    tries = [(row["parts_in_float"], f"{row['accuracy']:.1%}") for row in search["search"]]
+    images = search["images"]
     return "\n".join(
         [
             f"Calibrated on {images['calibration']}; chosen on {images['search']}.",
-            "Distance: probability that moves to other classes when the part alone is in int8.",
+            "Distance: how far answers move when only this part is in int8; of a classifier, the "
+            "probability that moves to other classes.",
             "",
-            tabulate(scan, headers="keys", tablefmt="github", disable_numparse=True),
+            _table(scan, headers="keys"),
             "",
-            tabulate(
-                [(row["parts_in_float"], f"{row['accuracy']:.1%}") for row in found["search"]],
-                headers=("parts in float", "accuracy"),
-                tablefmt="github",
-                disable_numparse=True,
-            ),
+            _table(tries, headers=("parts in float", "accuracy")),
         ]
     )

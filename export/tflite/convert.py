@@ -1,4 +1,4 @@
-"""ViT -> a float32 .tflite file for phones: an image in, probabilities out."""
+"""Model -> a float32 .tflite file for phones: an image in, the answer out."""
 
 import pathlib
 import subprocess
@@ -8,24 +8,25 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from export.endpoints import pixel_classifier
+from export.endpoints.pixels import pixel_function
+from export.options import Options
 from vit_keras.utils.errors import InputError
 
 
-def convert(model, path, preprocess="in-graph", batch=1, attention=False):
-    """Writes a float32 .tflite with static shapes and built-in operations alone.
+def write_tflite(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
+    """Writes a float32 .tflite with static shapes and only built-in operations.
 
     Resizing is not inside: phones have faster ways.
 
     Args:
-        model: ViT.
+        model: the model as exported.
         path: the file to write.
-        preprocess, batch, attention: what it takes and tells, as in `pixel_classifier`.
+        options: Options; preprocess, batch and attention are used.
 
     Raises:
-        InputError: when an operation has no built-in TFLite counterpart; it is named.
+        InputError: when an operation has no built-in TFLite counterpart; the message names it.
     """
-    answer, spec = pixel_classifier(model, preprocess, attention, batch)
+    answer, spec = pixel_function(model, options, options.batch or 1)
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
@@ -34,8 +35,18 @@ def convert(model, path, preprocess="in-graph", batch=1, attention=False):
         convert_in_subprocess(folder, path)
 
 
-def convert_in_subprocess(saved_model, path):
-    """SavedModel with one signature -> .tflite; the converter leaks memory on every call."""
+def convert_in_subprocess(saved_model: str | pathlib.Path, path: str | pathlib.Path) -> None:
+    """Converts a SavedModel with one signature to .tflite.
+
+    It runs in a process of its own, because the converter leaks memory on every call.
+
+    Args:
+        saved_model: the folder.
+        path: the file to write.
+
+    Raises:
+        InputError: when the conversion fails; the message has the reason.
+    """
     paths = [str(pathlib.Path(file).resolve()) for file in (saved_model, path)]
     command = [sys.executable, "-m", "export.tflite.convert", *paths]
     root = pathlib.Path(__file__).resolve().parents[2]
@@ -48,9 +59,9 @@ def convert_in_subprocess(saved_model, path):
 def _reason(log):
     """The operations without a built-in counterpart, or the last line of the converter's log."""
     lines = log.strip().split("\n")
-    needed = ("Flex ops:", "Custom ops:")
-    named = [line.strip() for line in lines if line.strip().startswith(needed)]
-    return "; ".join(dict.fromkeys(named)) or lines[-1]
+    prefixes = ("Flex ops:", "Custom ops:")
+    operations = [line.strip() for line in lines if line.strip().startswith(prefixes)]
+    return "; ".join(dict.fromkeys(operations)) or lines[-1]
 
 
 def _convert(saved_model, path):

@@ -1,69 +1,109 @@
-"""Bytes of a .tflite file <-> its tables: reading, changing, counting operations, packing."""
+"""The bytes of a .tflite file <-> its tables: reading, changing, counting operations, packing."""
 
 import collections
 import pathlib
+from collections.abc import Iterator
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 
-def operator_code(model, operator):
-    code = model.operatorCodes[operator.opcodeIndex]
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
+def read_model(path: str | pathlib.Path) -> schema.ModelT:
+    """The tables of a .tflite file, as objects that can be changed."""
+    return unpack(pathlib.Path(path).read_bytes())
 
 
-def read_numbers(buffer):
-    return np.frombuffer(buffer.data.tobytes(), "float32")
-
-
-def as_bytes(numbers):
-    return np.frombuffer(numbers.astype("float32").tobytes(), "uint8")
-
-
-def count_operations(path):
-    """{name: how many} of the operations in a .tflite file, the most frequent first"""
-    return dict(collections.Counter(name for name, _ in graph_operations(path)).most_common())
-
-
-def graph_operations(path):
-    """(name, name of the first tensor it makes) of every operation"""
-    model = schema.ModelT.InitFromPackedBuf(pathlib.Path(path).read_bytes())
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            yield name, graph.tensors[operator.outputs[0]].name.decode()
-
-
-def add_buffer(content, name, data):
-    """A .tflite file's bytes with one more buffer, under a name in its list of metadata."""
+def unpack(content: bytes) -> schema.ModelT:
+    """The bytes of a .tflite file -> its tables, with all data of buffers inside them."""
     model = schema.ModelT.InitFromPackedBuf(content)
     for buffer in model.buffers:
-        if buffer.offset > 1:  # the quantiser puts data behind the flatbuffer, which will move
+        if buffer.offset > 1:  # the quantiser puts data after the flatbuffer, whose size may change
             buffer.data = np.frombuffer(content, "uint8", buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
+    return model
+
+
+def pack(model: schema.ModelT) -> bytes:
+    """Tables -> the bytes of a .tflite file."""
+    data = (buffer.data for buffer in model.buffers if buffer.data is not None)
+    builder = AligningBuilder(sum(map(len, data)) + 2**20)  # it would grow by itself, but slowly
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+class AligningBuilder(flatbuffers.Builder):
+    """Aligns arrays to 16 bytes, as TFLite's schema.fbs requires for weights (force_align).
+
+    Neither the generated classes nor TensorFlow's converter, which uses them, do so.
+    """
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802
+        """Writes an array and returns its offset."""
+        self.Prep(16, x.nbytes)
+        return super().CreateNumpyVector(x)
+
+
+def add_buffer(content: bytes, name: str, data: bytes) -> bytes:
+    """Adds a buffer to a .tflite file, under a name in its list of metadata.
+
+    Args:
+        content: the bytes of the file.
+        name: of the buffer.
+        data: the bytes of the buffer.
+
+    Returns:
+        the bytes of the new file.
+    """
+    model = unpack(content)
     entry = schema.MetadataT(name, buffer=len(model.buffers))
     model.buffers.append(schema.BufferT(np.frombuffer(data, "uint8")))
     model.metadata = [*(model.metadata or []), entry]
     return pack(model)
 
 
-def pack(model):
-    """A ModelT -> a .tflite file's bytes"""
-    data = (buffer.data for buffer in model.buffers if buffer.data is not None)
-    builder = AligningBuilder(sum(map(len, data)) + 2**20)  # grows by itself, but slowly
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+def read_floats(buffer: schema.BufferT) -> np.ndarray:
+    """The data of a buffer as float32 numbers."""
+    return np.frombuffer(buffer.data.tobytes(), "float32")
 
 
-class AligningBuilder(flatbuffers.Builder):
-    """Puts arrays at multiples of 16 bytes, as TFLite's schema.fbs asks for weights (force_align).
+def float_data(numbers: np.ndarray) -> np.ndarray:
+    """Numbers -> the data of a buffer, float32."""
+    return np.frombuffer(numbers.astype("float32").tobytes(), "uint8")
 
-    Neither the generated classes nor TensorFlow's converter, which uses them, do so.
+
+def operator_code(model: schema.ModelT, operator: schema.OperatorT) -> int:
+    """The number of an operation in schema.BuiltinOperator.
+
+    Codes up to 127 were once stored in another field, and files have the code in either.
     """
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
 
-    def CreateNumpyVector(self, x):  # noqa: N802
-        self.Prep(16, x.nbytes)
-        return super().CreateNumpyVector(x)
+
+def graph_operations(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Yields, for every operation, its name and the name of its first output tensor."""
+    model = read_model(path)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            tensor = graph.tensors[operator.outputs[0]]
+            yield names[operator_code(model, operator)], tensor.name.decode()
+
+
+def count_operations(path: str | pathlib.Path) -> dict[str, int]:
+    """{name: count} of the operations in a .tflite file, the most frequent first."""
+    return dict(collections.Counter(name for name, _ in graph_operations(path)).most_common())
+
+
+def takes_floats(model: schema.ModelT) -> bool:
+    """Whether the first input of a file is float32."""
+    (graph,) = model.subgraphs
+    return graph.tensors[graph.inputs[0]].type == schema.TensorType.FLOAT32
+
+
+def output_names(model: schema.ModelT) -> list[str]:
+    """The names of a file's outputs in its one signature, in the order of the graph's outputs."""
+    (signature,) = model.signatureDefs
+    names = {output.tensorIndex: output.name.decode() for output in signature.outputs}
+    return [names[index] for index in model.subgraphs[0].outputs]

@@ -1,9 +1,11 @@
 """Nested tables -> the bytes of a TFLite Model Metadata flatbuffer.
 
-The tables, and the numbers of their fields, are those of TFLite Support's metadata_schema.fbs
-(1.5.0; MediaPipe has the same file), as far as an image classifier needs them. No package that
-installs beside TensorFlow has a module generated from it.
+The tables and the numbers of their fields come from TFLite Support's metadata_schema.fbs (1.5.0;
+MediaPipe has the same file); only those that an image classifier needs are here. No package that
+can be installed next to TensorFlow has a module generated from it.
 """
+
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -37,31 +39,31 @@ FIELDS = {
         "min_parser_version"
     ),
 }
-UINT32 = {"width", "height"}  # all other whole numbers are bytes
+UINT32 = {"width", "height"}  # all other integers are bytes
 
 
 class Table:
     """A table of FIELDS.
 
     Attributes:
-        slots: number of a field -> (its name, its value): a text, a whole number, a Table, or a
-            list of Tables or of floats.
+        slots: {number of a field: (its name, its value)}; a value is a string, an integer, a Table,
+            or a list of Tables or of floats.
     """
 
-    def __init__(self, name, /, **fields):
+    def __init__(self, name: str, /, **fields: Any) -> None:
         numbers = FIELDS[name].split()
         self.slots = {numbers.index(field): (field, value) for field, value in fields.items()}
 
 
-def metadata_bytes(table):
-    """Table -> bytes, the same for the same table"""
+def metadata_bytes(table: Table) -> bytes:
+    """The flatbuffer of a table; the same table gives the same bytes."""
     builder = flatbuffers.Builder()
     builder.Finish(_write(builder, table), FILE_IDENTIFIER)
     return bytes(builder.Output())
 
 
 def _write_offsets(builder, offsets):
-    """Writes a vector of offsets and returns its own."""
+    """Writes a vector of offsets and returns its own offset."""
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
@@ -69,7 +71,7 @@ def _write_offsets(builder, offsets):
 
 
 def _write(builder, value):
-    """Writes a text, a list or a Table, after all that it refers to, and returns its offset."""
+    """Writes a string, a list or a Table, after all it refers to, and returns its offset."""
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, Table):

@@ -1,6 +1,6 @@
 """A float32 .tflite + images -> the same model in fewer bits: half floats, dynamic int8, int16.
 
-Every kind is made from the one float32 file, by AI Edge Quantizer.
+AI Edge Quantizer makes every kind from the same float32 file.
 """
 
 import contextlib
@@ -8,20 +8,23 @@ import dataclasses
 import io
 import pathlib
 import re
+from collections.abc import Iterator, Sequence
 
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
 from export.checks.run_standalone import feeds
+from export.images import Images
+from export.source import Source
 from export.tflite.flatbuffer import graph_operations
 
 THREADS = 2
 
-# What is quantised together: the part's name -> (its layers, as they stand in the names of tensors;
-# its operations). An operation belongs to the first part that fits; one that fits none stays in
-# float: the normalisation of pixels, pooling, the last softmax. Operations with weights are parts
-# of their own.
+# Operations that are quantised together: name of the part -> (pattern of the layers in the names of
+# tensors, names of operations). An operation belongs to the first part that matches. Operations
+# without a part stay in float: the normalisation of pixels, pooling, the last softmax. Every layer
+# with weights is a part of its own.
 PARTS = {
     "embedding": (
         r"/patches|/stem|/patch_encoder",
@@ -34,7 +37,7 @@ PARTS = {
     "residual additions": (r"/block_\d+(_\d+)?/add", ("ADD",)),
 }
 WEIGHTED = ("FULLY_CONNECTED", "CONV_2D")
-NOT_IN_16_BITS = ("layer norms",)  # of which LiteRT lacks operations
+NOT_IN_16_BITS = ("layer norms",)  # LiteRT lacks some of their operations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Part:
     """Operations that are quantised together.
 
     Attributes:
-        name: for people.
-        operations: {an operation's name: the names of the tensors that it makes}.
+        name: for the report.
+        operations: {name of an operation: names of its output tensors}.
     """
 
     name: str
@@ -51,34 +54,34 @@ class Part:
 
 
 class StaticQuantizer:
-    """Quantises chosen parts of a float32 file, weights and activations, calibrated once.
+    """Quantises weights and activations of chosen parts of a float32 file, calibrated once.
 
     Args:
-        source: the .tflite file.
+        path: the .tflite file.
         images: Images to calibrate on.
         bits: of the activations, 8 or 16.
 
     Attributes:
-        parts: what can be quantised.
+        parts: the parts that can be quantised.
     """
 
-    def __init__(self, source, images, bits):
-        self.source = source
+    def __init__(self, path: str | pathlib.Path, images: Images, bits: int) -> None:
+        self.path = path
         self.bits = bits
-        left_out = NOT_IN_16_BITS if bits == 16 else ()
-        self.parts = [part for part in find_parts(source) if part.name not in left_out]
-        fed = list(feeds(Interpreter(str(source)), images.pixels, images.mean, images.std))
+        float_parts = NOT_IN_16_BITS if bits == 16 else ()
+        self.parts = [part for part in find_parts(path) if part.name not in float_parts]
+        inputs = list(feeds(Interpreter(str(path)), images.pixels, images.mean, images.std))
         with _quiet():
             self.statistics = self._recipe(self.parts).calibrate(
-                {"serving_default": fed}, num_threads=THREADS
+                {"serving_default": inputs}, num_threads=THREADS
             )
 
-    def write(self, parts, path):
-        """Writes the file with these parts quantised, and other weights as `dynamic` has them."""
+    def write(self, parts: Sequence[Part], path: str | pathlib.Path) -> None:
+        """Writes the file with these parts quantised; other weights as in `write_dynamic`."""
         _write(self._recipe(parts), path, self.statistics)
 
     def _recipe(self, parts):
-        recipe = _dynamic(self.source)
+        recipe = _dynamic(self.path)
         for part in parts:
             for operation, tensors in part.operations.items():
                 names = "|".join(map(re.escape, tensors))
@@ -86,58 +89,58 @@ class StaticQuantizer:
         return recipe
 
 
-def find_parts(path):
+def find_parts(path: str | pathlib.Path) -> list[Part]:
     """The parts of the graph in a .tflite file, in the order of their first operations."""
-    found: dict[str, dict[str, list[str]]] = {}
+    parts: dict[str, dict[str, list[str]]] = {}
     for operation, tensor in graph_operations(path):
         name = _part_of(operation, tensor)
         if name:
-            found.setdefault(name, {}).setdefault(operation, []).append(tensor)
-    return [Part(name, members) for name, members in found.items()]
+            parts.setdefault(name, {}).setdefault(operation, []).append(tensor)
+    return [Part(name, operations) for name, operations in parts.items()]
 
 
 def _part_of(operation, tensor):
     if operation in WEIGHTED:
         return _layer_of(tensor)
-    for name, (layers, members) in PARTS.items():
-        if operation in members and re.search(layers, tensor):
+    for name, (layers, operations) in PARTS.items():
+        if operation in operations and re.search(layers, tensor):
             return name
     return None
 
 
 def _layer_of(tensor):
-    """'vit_1/block_0_1/norm1_1/mul;vit_1/block_0_1/mlp_1/expand_1/Add' -> 'block_0/mlp/expand'"""
+    """'vit_1/block_0_1/norm1_1/mul;vit_1/block_0_1/mlp_1/expand_1/Add' -> 'block_0/mlp/expand'."""
     layers = re.findall(r"[^;]+?/([^;]+)/(?:Tensordot|MatMul|BiasAdd|convolution)", tensor)
     return re.sub(r"_\d+(?=/|$)", "", (layers or [tensor])[-1])
 
 
-def write_float16(source, path, images, options):
-    """Weights in half precision, a file half as large; arithmetic stays in float32."""
+def write_float16(source: Source, path: pathlib.Path) -> None:
+    """Writes weights in half precision, a file half as large; arithmetic stays in float32."""
     weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
     config = qtyping.OpQuantizationConfig(
         weight_tensor_config=weights,
         compute_precision=qtyping.ComputePrecision.FLOAT,
         explicit_dequantize=True,
     )
-    recipe = quantizer.Quantizer(str(source))
+    recipe = quantizer.Quantizer(str(source.path))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     recipe.update_quantization_recipe(".*", everything, config, AlgorithmName.FLOAT_CASTING)
     _write(recipe, path)
 
 
-def write_dynamic(source, path, images, options):
-    """Weights of 8 bits; what they multiply is brought to 8 bits anew for each image."""
-    _write(_dynamic(source), path)
+def write_dynamic(source: Source, path: pathlib.Path) -> None:
+    """Writes weights in 8 bits; their inputs are quantised at run time, for each image."""
+    _write(_dynamic(source.path), path)
 
 
-def write_int16x8(source, path, images, options):
-    """Weights of 8 bits, activations of 16, but for the layer norms."""
-    static = StaticQuantizer(source, images["calibration"], 16)
+def write_int16x8(source: Source, path: pathlib.Path) -> None:
+    """Writes weights in 8 bits and activations in 16; layer norms stay in float32."""
+    static = StaticQuantizer(source.path, source.images["calibration"], 16)
     static.write(static.parts, path)
 
 
-def _dynamic(source):
-    recipe = quantizer.Quantizer(str(source))
+def _dynamic(path):
+    recipe = quantizer.Quantizer(str(path))
     for operation in WEIGHTED:
         recipe.add_dynamic_config(".*", operation, num_bits=8)
     return recipe
@@ -150,7 +153,7 @@ def _write(recipe, path, statistics=None):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without the progress bars of the quantiser"""
+def _quiet() -> Iterator[None]:
+    """Hides the progress bars of the quantiser."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield

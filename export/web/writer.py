@@ -1,30 +1,38 @@
 """A .tflite file -> a static page that classifies pictures with it, in any browser.
 
-The page is the folder `web` beside this file, and stands beside the model, labels.txt,
+A page is a copy of the folder `page` next to this file, with the model, labels.txt,
 preprocessing.json and LiteRT.js, which runs the model. npm fetches LiteRT.js once, into the cache
 of weights.
 """
 
 import base64
+import dataclasses
 import hashlib
 import pathlib
 import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
 
 from export.checks.verify import RefusedError
 from export.labels import class_labels, metadata_files
+from export.options import Options
+from export.source import Source
+from export.tflite.convert import write_tflite
 from export.tflite.metadata import attach_metadata
 from vit_keras.utils.files import replacing
 from vit_keras.weights.fetch import cache_folder
 
 MODEL = "model.tflite"
-LITERT = "2.5.3"  # its version
+LITERT = "2.5.3"  # version of LiteRT.js
 
 # {package: (SHA-512 of its tarball, as npm's registry states it, {file in it: file in litert/})}.
-# WebAssembly comes with relaxed SIMD and, for browsers that lack that, without; the page needs
-# neither the variant with threads nor the one for WebGPU.
+# WebAssembly comes with relaxed SIMD and, for browsers that lack it, without. The page does not use
+# the variants with threads and for WebGPU.
 PACKAGES = {
     "core": (
         "PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
@@ -51,32 +59,47 @@ another licence.
 """
 
 
-def in_folder(write):
-    """A function of KINDS that writes a file -> one that writes it into a page."""
+def write_page_model(model: keras.Model, path: pathlib.Path, options: Options) -> None:
+    """Writes the float32 .tflite file of a page, which takes uint8 pixels of one image.
 
-    def write_inside(source, path, images, options):
+    Args:
+        model: the model as exported.
+        path: the file to write.
+        options: Options; attention is used.
+    """
+    write_tflite(model, path, dataclasses.replace(options, preprocess="in-graph", batch=1))
+
+
+def in_folder(
+    write: Callable[[Source, pathlib.Path], dict[str, Any] | None],
+) -> Callable[[Source, pathlib.Path], dict[str, Any] | None]:
+    """A function of KINDS that writes a file -> one that writes it into a new folder."""
+
+    def write_inside(source, path):
         path.mkdir()
-        return write(source, path / MODEL, images, options)
+        return write(source, path / MODEL)
 
     return write_inside
 
 
-def write_page(path, model, options):
-    """Makes a page of a folder with a .tflite file of uint8 pixels.
+def write_page(model: keras.Model, path: pathlib.Path, options: Options) -> None:
+    """Adds the page to a folder with a .tflite file of uint8 pixels.
 
     Args:
+        model: the model that the file was made from.
         path: the folder. It may be served from any address.
-        model: the ViT that the file was made from.
-        options: Options.
+        options: Options; author, license and version are used.
 
     Raises:
-        RefusedError: where LiteRT.js cannot be fetched.
+        RefusedError: for a model without classes, and when LiteRT.js cannot be fetched.
     """
-    attach_metadata(path / MODEL, model, options.author, options.license, options.version)
+    if not class_labels(model):
+        raise RefusedError(f"a page shows classes, and {model.name} has none.")
+    attach_metadata(model, path / MODEL, options)
     here = pathlib.Path(__file__).parent
     shutil.copytree(here / "page", path, dirs_exist_ok=True)
     shutil.copy(here.parents[1] / "LICENSE", path / "LICENSE.txt")
-    texts = metadata_files(model, class_labels(model)) | {"NOTICE.txt": _NOTICE}
+    texts = metadata_files(model) | {"NOTICE.txt": _NOTICE}
     for name, text in texts.items():
         (path / name).write_text(text, encoding="utf-8")
     (path / "litert").mkdir()
@@ -85,18 +108,25 @@ def write_page(path, model, options):
             for member, name in files.items():
                 content = archive.extractfile(f"package/{member}").read()  # type: ignore[union-attr]
                 if member.startswith("dist/"):
-                    content = _without_a_bundler(content)
+                    content = _with_relative_imports(content)
                 (path / "litert" / name).write_bytes(content)
 
 
-def _without_a_bundler(script):
-    """A module whose imports a browser finds by itself"""
+def _with_relative_imports(script):
+    """A module whose imports a browser finds without a bundler."""
     script = re.sub(rb'from "@litertjs/(.+?)"', rb'from "./\1.js"', script)
     return re.sub(rb"//# sourceMappingURL=.*", b"// Changed: see NOTICE.txt", script)
 
 
-def tarball(package):
-    """The path of a package of LiteRT.js, fetched if need be; it is whole."""
+def tarball(package: str) -> pathlib.Path:
+    """The path of a package of LiteRT.js in the cache; npm fetches it if necessary.
+
+    Args:
+        package: a key of PACKAGES.
+
+    Raises:
+        RefusedError: when npm is missing or fails, or fetches another file than the published one.
+    """
     expected, _ = PACKAGES[package]
     path = cache_folder() / f"litertjs-{package}-{LITERT}.tgz"  # as npm names it
     if path.exists() and _sha512(path) == expected:
@@ -106,8 +136,8 @@ def tarball(package):
         _npm_pack(f"@litertjs/{package}@{LITERT}", fetched.parent)
         if _sha512(fetched) != expected:
             raise RefusedError(
-                f"npm fetched a {path.name} whose SHA-512 is not that of the published one; which "
-                f"registry does it ask (npm config get registry)?"
+                f"npm fetched a {path.name} whose SHA-512 is not that of the published one; check "
+                f"the registry it uses: npm config get registry"
             )
     return path
 
@@ -122,8 +152,8 @@ def _npm_pack(package, folder):
     command = [npm, "pack", package, "--pack-destination", folder]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
-        told = re.findall(r"^npm (?:error|ERR!) (.+)", result.stderr, re.MULTILINE)
-        raise RefusedError(f"npm could not fetch {package}: {'; '.join(told[:4])}")
+        errors = re.findall(r"^npm (?:error|ERR!) (.+)", result.stderr, re.MULTILINE)
+        raise RefusedError(f"npm could not fetch {package}: {'; '.join(errors[:4])}")
 
 
 def _sha512(path):

@@ -18,11 +18,12 @@ from support.tiny import photograph, tiny_model
 from support.web_page import write_page
 
 from export.__main__ import main
-from export.export import exportable
+from export.endpoints import inference_model
 from export.formats import FORMATS, KINDS
 from export.images import load_images
 from export.options import Options
-from export.tflite.convert import convert, convert_in_subprocess
+from export.source import Source
+from export.tflite.convert import convert_in_subprocess, write_tflite
 from export.tflite.metadata import attach_metadata
 from export.web.writer import MODEL
 from vit_keras import Preprocessing, load_model
@@ -86,7 +87,7 @@ def float32_file(five_classes, tmp_path_factory):
     """The .tflite of `five_classes` that all kinds of quantization start from."""
 
     def build(folder):
-        convert(exportable(five_classes), folder / "float32.tflite")
+        write_tflite(inference_model(five_classes), folder / "float32.tflite", Options())
 
     return shared_folder(tmp_path_factory, "float32_file", build) / "float32.tflite"
 
@@ -111,8 +112,8 @@ def quantized_files(five_classes, coloured_photographs, float32_file, tmp_path_f
     def build(folder):
         images = load_images(five_classes, data=str(coloured_photographs))
         for kind, write in KINDS.items():
-            write(float32_file, folder / kind, images, Options())
-            attach_metadata(folder / kind, five_classes)
+            write(Source(float32_file, five_classes, images, Options()), folder / kind)
+            attach_metadata(five_classes, folder / kind, Options())
 
     folder = shared_folder(tmp_path_factory, "quantized_files", build)
     return {kind: folder / kind for kind in KINDS}

@@ -4,6 +4,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from export.options import Options
 from export.tflite.flatbuffer import add_buffer
 from export.tflite.metadata import attach_metadata
 
@@ -39,10 +40,10 @@ def test_external_buffers_are_moved_into_the_flatbuffer(exported):
 def test_metadata_is_deterministic(exported, exported_model, tmp_path):
     bare = schema.ModelT.InitFromPackedBuf((exported / "out" / "model.tflite").read_bytes())
     bare.metadata.pop()
-    author = {"author": "A. Nobody", "license": "MIT", "version": "2"}
+    options = Options(author="A. Nobody", license="MIT", version="2")
     for name in ("a.tflite", "b.tflite"):
         (tmp_path / name).write_bytes(pack(bare))
-        attach_metadata(tmp_path / name, exported_model, **author)
+        attach_metadata(exported_model, tmp_path / name, options)
     content = (tmp_path / "a.tflite").read_bytes()
 
     assert content == (tmp_path / "b.tflite").read_bytes()

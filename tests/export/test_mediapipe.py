@@ -3,6 +3,7 @@
 import fcntl
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -18,7 +19,8 @@ from export.checks.run_standalone import ask_tflite
 from export.formats import KINDS
 from export.images import Images
 from export.options import Options
-from export.tflite.convert import convert
+from export.source import Source
+from export.tflite import convert
 from export.tflite.metadata import attach_metadata
 from vit_keras import Preprocessing
 from vit_keras.images.decoding import decode_image
@@ -83,34 +85,44 @@ def smooth_images(folder, suffix, size, count=4):
     return files
 
 
+@pytest.fixture(scope="session")
+def float32_source(tmp_path_factory):
+    """preprocess -> (model, its float32 .tflite without metadata); converted once."""
+
+    def convert_once(preprocess):
+        model = classifier(Preprocessing((16, 24), **NORMALISATIONS[preprocess]))
+
+        def build(folder):
+            convert.write_tflite(model, folder / "source", Options(preprocess=preprocess))
+
+        name = f"mediapipe_{preprocess}"
+        return model, shared_folder(tmp_path_factory, name, build) / "source"
+
+    return convert_once
+
+
 @pytest.fixture(scope="session", params=NORMALISATIONS)
-def source(request, tmp_path_factory):
-    """(model, its float32 .tflite without metadata, image files, pixels) for each preprocessing."""
-    preprocess = request.param
-    model = classifier(Preprocessing((16, 24), **NORMALISATIONS[preprocess]))
-
-    def build(folder):
-        convert(model, folder / "source", preprocess)
-        smooth_images(folder, "png", (24, 16), count=16)
-
-    folder = shared_folder(tmp_path_factory, f"mediapipe_{preprocess}", build)
+def source(request, float32_source, tmp_path_factory):
+    """(model, options, float32 .tflite without metadata, image files, pixels) per preprocessing."""
+    model, float32_file = float32_source(request.param)
     # PNG files of the model's size: neither decoders nor resizers can differ.
-    files = sorted(folder.glob("*.png"))
+    files = smooth_images(tmp_path_factory.mktemp("images"), "png", (24, 16), count=16)
     pixels = np.stack([np.asarray(Image.open(file)) for file in files])
     # The weights are random: quantization could swap the best labels of less clear images.
     scores = [np.sort(probabilities(model, image)) for image in pixels]
     clearest = np.argsort([row[-1] - row[-2] for row in scores])[-4:]
-    return model, folder / "source", [files[index] for index in clearest], pixels[clearest]
+    files = [files[index] for index in clearest]
+    return model, Options(preprocess=request.param), float32_file, files, pixels[clearest]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_and_scores_are_those_of_keras(kind, source, mediapipe, tmp_path):
-    model, float32_file, files, pixels = source
+    model, options, float32_file, files, pixels = source
     path, mean, std = tmp_path / "model.tflite", model.preprocessing.mean, model.preprocessing.std
     images = Images(pixels, None, [], mean, std, "smooth images")
-    options = Options()
-    KINDS[kind](float32_file, path, {"calibration": images, "search": images}, options)
-    attach_metadata(path, model)
+    parts = {"calibration": images, "search": images}
+    KINDS[kind](Source(float32_file, model, parts, options), path)
+    attach_metadata(model, path, options)
 
     answers = mediapipe(path, [(file, None) for file in files])["answers"]
 
@@ -124,9 +136,11 @@ def test_labels_and_scores_are_those_of_keras(kind, source, mediapipe, tmp_path)
         assert_close(answers, expected, 2e-5)
 
 
-def test_a_region_of_interest_replaces_the_models_crop(mediapipe, tmp_path):
+def test_a_region_of_interest_replaces_the_models_crop(float32_source, mediapipe, tmp_path):
     model = classifier(Preprocessing((16, 24), crop=0.8, **NORMALISATION))
-    write_tflite(model, tmp_path / "model.tflite")
+    # The file takes images of the model's size: it is the same for every crop.
+    shutil.copy(float32_source("in-graph")[1], tmp_path / "model.tflite")
+    attach_metadata(model, tmp_path / "model.tflite", Options())
     cropped = smooth_images(tmp_path, "png", (30, 30))
     resized = smooth_images(tmp_path, "jpg", (60, 60))
     files = [*cropped, *resized]
@@ -143,10 +157,11 @@ def test_a_region_of_interest_replaces_the_models_crop(mediapipe, tmp_path):
     assert_close(answers[count:], expected[count:], 0.05)
 
 
-def test_metadata_follows_mediapipes_schema(mediapipe, tmp_path):
-    model = classifier(Preprocessing((16, 24), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
+def test_metadata_follows_mediapipes_schema(float32_source, mediapipe, tmp_path):
+    model, float32_file = float32_source("none")
     model.description = "random weights"
-    write_tflite(model, tmp_path / "model.tflite", preprocess="none")
+    shutil.copy(float32_file, tmp_path / "model.tflite")
+    attach_metadata(model, tmp_path / "model.tflite", Options(preprocess="none"))
 
     metadata = mediapipe(tmp_path / "model.tflite", [])["metadata"]
 
@@ -167,8 +182,9 @@ def test_metadata_follows_mediapipes_schema(mediapipe, tmp_path):
         "contentProperties": {"colorSpace": 1, "defaultSize": {"width": 24, "height": 16}},
     }
     (unit,) = images["processUnits"]
-    assert unit == {"optionsType": 1, "options": {"mean": [127.5] * 3, "std": [63.75] * 3}}
-    assert images["stats"] == {"min": [-2.0] * 3, "max": [2.0] * 3}
+    assert unit == {"optionsType": 1, "options": {"mean": [114.75] * 3, "std": [63.75] * 3}}
+    assert images["stats"]["min"] == pytest.approx([-0.45 / 0.25] * 3)
+    assert images["stats"]["max"] == pytest.approx([0.55 / 0.25] * 3)
     assert output["name"] == "probabilities"
     (labels,) = output["associatedFiles"]
     assert (labels["name"], labels["type"]) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
@@ -177,8 +193,9 @@ def test_metadata_follows_mediapipes_schema(mediapipe, tmp_path):
 def test_files_with_an_attention_output_are_classified_too(mediapipe, tmp_path):
     model, path = classifier(Preprocessing((16, 24), **NORMALISATION)), tmp_path / "model.tflite"
     files = smooth_images(tmp_path, "png", (24, 16))
-    convert(model, path, attention=True)
-    attach_metadata(path, model)
+    options = Options(attention=True)
+    convert.write_tflite(model, path, options)
+    attach_metadata(model, path, options)
 
     result = mediapipe(path, [(file, None) for file in files])
 

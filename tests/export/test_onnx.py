@@ -17,7 +17,7 @@ from support.tiny import randomise, tiny_model
 import export as exporting
 from export.checks.runtimes import run_standalone
 from export.checks.verify import Samples
-from export.export import exportable
+from export.endpoints import inference_model
 from export.onnx import convert as onnx_model
 from export.options import Options
 from vit_keras import InputError, Preprocessing, attention_rollout, build_vit, load_model
@@ -87,7 +87,7 @@ def test_batches_of_any_size_get_the_answers_of_keras(gelu, preprocess, data, tm
 def test_norms_gelus_and_dense_layers_are_single_operations(batch, model, tmp_path):
     path = tmp_path / "model.onnx"
 
-    onnx_model.convert(model, path, Options(batch=batch))
+    onnx_model.write_onnx(model, path, Options(batch=batch))
 
     counts = operations(path)
     # Two blocks with two norms each, and the final norm. Matrix products of a block: two
@@ -114,6 +114,8 @@ def test_dynamic_int8_is_smaller_and_close_to_keras(model, data, exported_onnx, 
     assert int8["bytes"] < 0.6 * float32["bytes"]  # a quarter of the weights, and the same graph
     assert int8["operations"]["MatMulInteger"] >= 10
     assert 0 < int8["max_difference"] < 0.2
+    with pytest.raises(InputError, match="quantization must be one of float32, dynamic"):
+        exporting.to_onnx(model, tmp_path / "int8", quantization="int8", data=data)
 
 
 def test_files_contain_classes_preprocessing_and_author(model, exported_onnx):
@@ -162,7 +164,7 @@ def test_a_second_conversion_gives_identical_answers(model, data, exported_onnx,
     first, second = exported_onnx[0], tmp_path / "second.onnx"
     model.save(tmp_path / "model.keras")
 
-    onnx_model.convert(exportable(load_model(tmp_path / "model.keras")), second, Options())
+    onnx_model.write_onnx(inference_model(load_model(tmp_path / "model.keras")), second, Options())
 
     answers = [session(path).run(None, {"images": data[0]})[0] for path in (first, second)]
     np.testing.assert_array_equal(*answers)
@@ -190,7 +192,7 @@ def test_operation_counts_of_a_ti16(tmp_path):
     # timm's own export has 380 operations, with one per GELU; here a GELU is five.
     model = randomise(build_vit("vit_ti16", num_classes=10))
     for batch in (1, None):
-        onnx_model.convert(model, tmp_path / "model.onnx", Options(batch=batch))
+        onnx_model.write_onnx(model, tmp_path / "model.onnx", Options(batch=batch))
 
         counts = operations(tmp_path / "model.onnx")
 

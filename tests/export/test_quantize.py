@@ -9,17 +9,18 @@ import time
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from support.tiny import randomise, tiny_model
+from support.tiny import tiny_model
 
 from export.__main__ import main
 from export.checks.run_standalone import ask_tflite
-from export.export import export
+from export.export import export_model
 from export.formats import FORMATS, KINDS
 from export.images import load_images
 from export.options import Options
-from export.tflite.convert import convert
-from export.tflite.flatbuffer import count_operations
+from export.source import Source
+from export.tflite.flatbuffer import count_operations, pack
 from export.tflite.int8_search import write_int8
 from export.tflite.quantize import StaticQuantizer, find_parts
 from vit_keras import InputError
@@ -93,9 +94,16 @@ def test_a_static_part_computes_in_integers(float32_file, noise_images, tmp_path
     assert some["SOFTMAX"] == {np.float32}
 
 
-def test_int8_leaves_the_most_harmful_parts_in_float(float32_file, noise_images, tmp_path):
-    strict = write_int8(float32_file, tmp_path / "strict", noise_images, Options(max_drop=0.0))
-    lax = write_int8(float32_file, tmp_path / "lax", noise_images, Options(max_drop=1.0))
+def test_int8_leaves_the_most_harmful_parts_in_float(
+    five_classes, float32_file, noise_images, tmp_path
+):
+    strict, lax = (
+        write_int8(
+            Source(float32_file, five_classes, noise_images, Options(max_drop=max_drop)),
+            tmp_path / str(max_drop),
+        )
+        for max_drop in (0.0, 1.0)
+    )
 
     for search in (strict, lax):
         others = [row for row in search["scan"] if not row["part"].startswith("block_")]
@@ -140,23 +148,28 @@ def test_an_export_of_all_kinds_is_deterministic_and_evaluated(
 def test_a_file_that_loses_too_much_accuracy_is_not_written(
     five_classes, noise, tmp_path, monkeypatch
 ):
-    def write_another_model(source, path, images, options):
-        convert(randomise(tiny_model(), seed=9), path)
+    def write_without_weights(source, path):
+        file = schema.ModelT.InitFromPackedBuf(source.path.read_bytes())
+        for buffer in file.buffers:
+            if buffer.data is not None and len(buffer.data) > 1000:
+                buffer.data = np.zeros_like(buffer.data)
+        path.write_bytes(pack(file))
 
-    monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", write_another_model)
+    monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", write_without_weights)
     model, out = tmp_path / "model.keras", tmp_path / "out"
     five_classes.save(model)
     out.mkdir()
     (out / "model_dynamic.tflite").write_bytes(b"the earlier file")
 
     with pytest.raises(InputError, match=r"more than max_drop=0.01 is lost; --allow-drop"):
-        export(model, ["tflite"], out, ["dynamic", "float16"], data=noise)
+        export_model(model, ["tflite"], out, ["dynamic", "float16"], data=noise)
 
     names = {path.name for path in out.glob("*.tflite")}
     assert names == {"model_dynamic.tflite", "model_float16.tflite"}
     assert (out / "model_dynamic.tflite").read_bytes() == b"the earlier file"
-    export(model, ["tflite"], out, ["dynamic"], data=noise, options=Options(allow_drop=True))
-    assert Interpreter(str(out / "model_dynamic.tflite")).get_signature_list()
+    export_model(model, ["tflite"], out, ["dynamic"], data=noise, options=Options(allow_drop=True))
+    signatures = Interpreter(str(out / "model_dynamic.tflite")).get_signature_list()
+    assert [signature["outputs"] for signature in signatures.values()] == [["probabilities"]]
 
 
 @pytest.mark.slow
@@ -178,13 +191,15 @@ def test_every_model_option_in_every_kind_and_with_merged_tokens(overrides, nois
     place = tmp_path / "model.keras", ["tflite"], tmp_path / "out"
     rest = {"data": (pixels, labels), "options": Options(allow_drop=True)}
 
-    rows = export(*place, list(KINDS), (0,), **rest) + export(*place, ["int8"], (3,), **rest)
+    rows = export_model(*place, list(KINDS), (0,), **rest)
+    rows += export_model(*place, ["int8"], (3,), **rest)
 
     assert len(rows) == len(KINDS) + 1
     for row in rows:
         assert row["model"] == "moving average (momentum 0.99) of the weights"
-        if row["quantization"] in ("float32", "float16"):
-            assert row["top1_agreement"] >= 0.97
+        exact = row["quantization"] in ("float32", "float16")
+        # The weights are random: many images are close to the border between two of the 5 classes.
+        assert row["top1_agreement"] >= (0.97 if exact else 0.5)
 
 
 @pytest.mark.slow

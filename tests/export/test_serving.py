@@ -124,16 +124,16 @@ def test_weights_are_stored_once(served, served_model):
 
 @pytest.mark.parametrize(("worth", "compiled"), [(1e9, True), (0.0, False)])
 def test_xla_is_used_only_where_it_is_faster(worth, compiled, served_model, monkeypatch, capsys):
-    monkeypatch.setattr(writer, "WORTH", worth)  # faster than any time, and than none
+    monkeypatch.setattr(writer, "WORTHWHILE", worth)  # faster than any time, and than none
 
-    function, spec = writer.signatures(served_model, Options(jit_compile=True))["serve_logits"]
+    network = writer.traced_once(served_model, Options(jit_compile=True))
 
-    traced = tf.function(function, input_signature=[spec]).get_concrete_function()
+    spec = tf.TensorSpec((None, 16, 24, 3))
+    traced = tf.function(network, input_signature=[spec]).get_concrete_function()
     calls = [node for node in traced.graph.as_graph_def().node if "_XlaMustCompile" in node.attr]
     assert any(node.attr["_XlaMustCompile"].b for node in calls) is compiled
     images = np.random.default_rng(0).standard_normal((3, 16, 24, 3)).astype("float32")
-    logits = traced(tf.constant(images))["logits"]
-    np.testing.assert_allclose(logits, served_model(images), atol=1e-5)
+    np.testing.assert_allclose(traced(tf.constant(images)), served_model(images), atol=1e-5)
     printed = capsys.readouterr().out
     assert re.fullmatch(r"With XLA \d+\.\d\d ms an image, without \d+\.\d\d ms: .+\.\n", printed)
 

@@ -15,8 +15,9 @@ from support.tiny import photograph, randomise
 
 import export as exporting
 import vit_keras
-from export.export import exportable
-from export.tflite.convert import convert, convert_in_subprocess
+from export.endpoints import inference_model
+from export.options import Options
+from export.tflite.convert import convert_in_subprocess, write_tflite
 from export.tflite.flatbuffer import count_operations
 from vit_keras import InputError, Preprocessing
 
@@ -87,8 +88,8 @@ def test_files_can_take_a_batch_of_normalised_images(five_classes, noise, tmp_pa
 @pytest.mark.slow
 def test_operation_counts_of_a_ti16(tmp_path):
     model = randomise(vit_keras.build_vit("vit_ti16"))
-    convert(exportable(model), tmp_path / "plain.tflite")
-    convert(exportable(model, merge_tokens=8), tmp_path / "merged.tflite")
+    write_tflite(inference_model(model), tmp_path / "plain.tflite", Options())
+    write_tflite(inference_model(model, merge_tokens=8), tmp_path / "merged.tflite", Options())
 
     assert count_operations(tmp_path / "plain.tflite") == {
         "ADD": 53,

@@ -37,8 +37,10 @@ def photograph(seed, colour, size=(40, 30)):
 def write_tflite(model, path, preprocess="in-graph"):
     """Writes a float32 .tflite as `export` does, without verification."""
     # Imported here: tests of the library must not need TensorFlow.
-    from export.tflite.convert import convert
+    from export.options import Options
+    from export.tflite import convert
     from export.tflite.metadata import attach_metadata
 
-    convert(model, path, preprocess)
-    attach_metadata(path, model)
+    options = Options(preprocess=preprocess)
+    convert.write_tflite(model, path, options)
+    attach_metadata(model, path, options)

@@ -11,6 +11,7 @@ from support.answers import by_label
 from export.checks.run_standalone import ask_tflite
 from export.formats import FORMATS
 from export.options import Options
+from export.source import Source
 from export.web.writer import MODEL
 from vit_keras.images.decoding import decode_image
 
@@ -18,9 +19,9 @@ from vit_keras.images.decoding import decode_image
 def write_page(model, folder, kind="float32", **options):
     """Writes a page as `export` does, without verification."""
     row, options, source = FORMATS["web"], Options(**options), folder.with_name("source")
-    row.prepare(model, source, options)
-    row.kinds[kind](source, folder, None, options)
-    row.finish(folder, model, options)
+    row.write(model, source, options)
+    row.kinds[kind](Source(source, model, {}, options), folder)
+    row.finish(model, folder, options)
     return folder
 
 

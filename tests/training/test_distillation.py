@@ -9,7 +9,7 @@ from scipy.special import softmax
 from support.tiny import tiny_model
 
 import vit_keras
-from export.export import export
+from export.export import export_model
 from training.data.pipeline import training_batches
 from training.data.splits import load_splits
 from training.fit import fit
@@ -28,7 +28,7 @@ def softmax_model(run_folder):
 
 
 def exported(run_folder, folder):
-    export(run_folder / "model.keras", ["savedmodel"], folder)
+    export_model(run_folder / "model.keras", ["savedmodel"], folder)
     return folder / "saved_model" / "1"
 
 

@@ -1,0 +1,38 @@
+"""Model -> the function of .tflite and .onnx files: images of the model's size to answers."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from export.endpoints import endpoints_of
+from export.options import Options
+
+
+def pixel_function(
+    model: keras.Model, options: Options, batch: int | None
+) -> tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], tf.TensorSpec]:
+    """What artefacts compute that take images of the model's size.
+
+    Args:
+        model: the model as exported.
+        options: Options; preprocess and attention are used.
+        batch: images per call, or None for any number.
+
+    Returns:
+        a function of images (batch, height, width, channels) that returns {name: tensor}, for a ViT
+        with classes {"probabilities": float32 (batch, classes)} and with options.attention
+        {"attention": float32 (batch, rows, columns)}; and the TensorSpec of its argument, which is
+        called `images`.
+    """
+    endpoints = endpoints_of(model)
+    extras = endpoints.extras(model, options)
+    in_graph = options.preprocess == "in-graph"
+
+    def answer(images):
+        normalised = model.preprocessing.normalise(images) if in_graph else images
+        answers = {endpoints.output: endpoints.activate(model(normalised))}
+        return answers | {extra.output: extra.function(normalised) for extra in extras}
+
+    shape = (batch, *model.input_shape[1:])
+    return answer, tf.TensorSpec(shape, "uint8" if in_graph else "float32", "images")
