@@ -36,18 +36,18 @@ def recipe(photographs):
     from training.augment import batches as augment
     from training.recipe import Recipe
 
-    return Recipe(
-        data=str(photographs),
+    return Recipe().replace(
+        dataset=str(photographs),
         variant="vit_b16",
         image_size=(16, 24),
-        model=TINY,
+        config=TINY,
         augment=(augment.flip,),
         epochs=3,
         warmup_epochs=1,
         batch_size=4,
         learning_rate=3e-3,
         validation_fraction=0.25,
-        jit=False,
+        jit_compile=False,
     )
 
 

@@ -29,16 +29,21 @@ class ViT(keras.Model):
         preprocessing: Preprocessing, uint8 images of any size -> this model's input.
         class_names: tuple of the classes' names in the order of the logits, or empty.
         description: what its weights are, in words; may be set.
+        trained_on: name of the dataset that the weights were trained on, or ""; may be set.
+        task: what the model computes; a class attribute.
     """
+
+    task = "classification"
 
     # *args and **kwargs: only with this signature does every Keras since 3.12 revive a subclass as
     # a functional model.
-    def __init__(self, *args, config, preprocessing, class_names=(), description="", **kwargs):
+    def __init__(self, *args, config, preprocessing, class_names=(), description="", trained_on="", **kwargs):
         super().__init__(*args, **kwargs)
         self.config = ViTConfig(**config)
         self.preprocessing = Preprocessing(**preprocessing)
         self.class_names = tuple(class_names)
         self.description = description
+        self.trained_on = trained_on
 
     def get_config(self):
         return {
@@ -47,6 +52,7 @@ class ViT(keras.Model):
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "class_names": list(self.class_names),
             "description": self.description,
+            "trained_on": self.trained_on,
         }
 
 

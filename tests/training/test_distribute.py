@@ -28,9 +28,9 @@ TWO_DEVICES = (
 PYTHON = [sys.executable, "-m", "training"]
 SETTINGS = {
     "model.width": 48, "model.depth": 2, "model.mlp_width": 96, "model.stem": "patches",
-    "model.positions": "learned", "batch_size": 1024, "jit": False, "steps_per_execution": 1,
-    "augment": "flip,random_erasing,mixup_or_cutmix", "epochs": 4, "smaller_first": "0.5,0.5",
-    "ema": 0.9, "layer_decay": 0.8, "clip_norm": 0.05, "checkpoint_every": 0,
+    "model.positions": "learned", "batch_size": 1024, "jit_compile": False, "steps_per_execution": 1,
+    "augment": "flip,random_erasing,mixup_or_cutmix", "epochs": 4, "progressive_resizing": "0.5,0.5",
+    "ema_momentum": 0.9, "layer_decay": 0.8, "global_clipnorm": 0.05, "checkpoint_every": 0,
 }  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def test_a_data_service_does_the_work_although_it_is_killed(tmp_path, start):
     address = f"localhost:{port}"
     first = serve(start, address, "--port", str(port))
     second = serve(start, address, "--port", str(port + 2), "--dispatcher", address)
-    settings = {"smaller_first": "", "batch_size": 256}
+    settings = {"progressive_resizing": "", "batch_size": 256}
     line = [*PYTHON, *command(run, "--data-service", address, **settings)]
     fit = start(line, stderr=subprocess.PIPE)
     wait_for_two_epochs(run, fit)
@@ -262,7 +262,10 @@ def test_other_versions_of_keras_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"accumulate": 2}, "joined with accumulate or mixed_precision=mixed_float16"),
+        (
+            {"gradient_accumulation_steps": 2},
+            "joined with accumulate or mixed_precision=mixed_float16",
+        ),
         ({"mixed_precision": "mixed_float16"}, "joined with accumulate or mixed_precision"),
         ({"tune": "head"}, "joined with tune=head, head_first=true or teacher_cache=true"),
         ({"head_first": True}, "joined with tune=head, head_first=true"),
@@ -271,7 +274,7 @@ def test_other_versions_of_keras_are_refused(monkeypatch):
 )
 def test_what_devices_cannot_do_is_refused(changes, message):
     with pytest.raises(InputError, match=f"--distribute cannot be {message}"):
-        find_devices("mirrored").check(Recipe(**changes))
+        find_devices("mirrored").check(Recipe().replace(**changes))
 
 
 def test_jax_trains_no_masked_models_on_several_devices():
@@ -279,7 +282,7 @@ def test_jax_trains_no_masked_models_on_several_devices():
     from training.distribution.jax_devices import Mesh
 
     with pytest.raises(InputError, match="under jax cannot be joined with pretrain"):
-        Mesh().check(Recipe(pretrain="mae"))
+        Mesh().check(Recipe().replace(task="mae"))
 
 
 def test_a_service_and_several_workers_do_not_go_together():

@@ -16,7 +16,7 @@ from training.recipe import load_recipe
 from vit_keras import load_model
 from vit_keras.layers.positions import resize_positions
 
-QUICK = ["epochs=2", "batch_size=8", "steps_per_execution=1", "jit=false"]
+QUICK = ["epochs=2", "batch_size=8", "steps_per_execution=1", "jit_compile=false"]
 
 
 def settings(*more):
@@ -90,7 +90,7 @@ def test_the_result_exports_and_agrees(tuned, tmp_path):
 @pytest.mark.slow
 def test_a_run_goes_on_from_another_runs_model(tuned, photographs, tmp_path):
     recipe = load_recipe(
-        "finetune", [*QUICK, f"data={photographs}", f"weights={tuned / 'run' / 'model.keras'}"]
+        "finetune", [*QUICK, f"dataset={photographs}", f"weights={tuned / 'run' / 'model.keras'}"]
     )
 
     fit(recipe, tmp_path / "run")

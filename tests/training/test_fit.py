@@ -37,7 +37,7 @@ from vit_keras import InputError, load_model
 def test_run_folder_holds_model_record_history_and_report(run_folder, recipe):
     names = {path.name for path in run_folder.iterdir()}
     assert names == {
-        "model.keras", "config.json", "history.csv", "pace.csv", "evaluation.json", "tensorboard",
+        "model.keras", "config.json", "history.csv", "throughput.csv", "evaluation.json", "tensorboard",
         "samples", "predictions.csv", "report.md", "report.html", "curves.png", "confusion.png",
         "mistakes.png", "attention.png", "calibration.png",
     }  # fmt: skip
@@ -78,7 +78,7 @@ def test_reports_are_of_the_files_as_they_are_however_large(recipe, tmp_path):
         for index in range(4):
             image = photograph(index, rgb, size=(331, 217))
             image.save(tmp_path / "data" / colour / f"{index}.png")
-    data = dataclasses.replace(recipe, data=str(tmp_path / "data"), epochs=1)
+    data = recipe.replace(dataset=str(tmp_path / "data"), epochs=1)
     fit(data, tmp_path / "run")
 
     model = load_model(tmp_path / "run" / "model.keras")
@@ -113,7 +113,7 @@ def test_the_model_says_which_weights_it_has(run_folder, recipe):
     model = load_model(run_folder / "model.keras")
     evaluation = json.loads((run_folder / "evaluation.json").read_text())
 
-    start = f"weights of vit_b16 trained on {recipe.data}, after epoch "
+    start = f"weights of vit_b16 trained on {recipe.data.dataset}, after epoch "
     assert re.fullmatch(re.escape(start) + "[123]", model.description)
     assert evaluation["model"] == model.description
     assert f"| {model.description}; chosen on" in (run_folder / "report.md").read_text()
@@ -121,30 +121,33 @@ def test_the_model_says_which_weights_it_has(run_folder, recipe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"ema": 0.5}, {"mixed_precision": "mixed_bfloat16"}, {"balance": "weights"}]
+    "options",
+    [{"ema_momentum": 0.5}, {"mixed_precision": "mixed_bfloat16"}, {"balance": "weights"}],
 )
 def test_saved_model_is_the_one_validated(recipe, tmp_path, options):
     run = tmp_path / "run"
-    changed = dataclasses.replace(recipe, epochs=2, validate_every=2, **options)
+    changed = recipe.replace(epochs=2, validate_every=2, **options)
     fit(changed, run)
 
     first, last = csv.DictReader((run / "history.csv").open())
     assert first["val_loss"] in ("", "NA")
     model = load_model(run / "model.keras")
-    train = find_splits(recipe.data, 3)["train"]()
-    _, validation = split_off(train, recipe.validation_fraction, recipe.seed)
+    train = find_splits(recipe.data.dataset, 3)["train"]()
+    _, validation = split_off(train, recipe.data.validation_fraction, recipe.execution.seed)
     batches = evaluation_batches(validation, model.preprocessing, 6)
     trainer = build_trainer(model, changed, 1, 1)
     loss, accuracy = trainer.evaluate(batches, verbose=0)
     assert loss == pytest.approx(float(last["val_loss"]), rel=1e-4)
     assert accuracy == pytest.approx(float(last["val_accuracy"]))
-    assert model.description.startswith("moving average (momentum 0.5)") == ("ema" in options)
+    assert model.description.startswith("moving average (momentum 0.5)") == (
+        "ema_momentum" in options
+    )
     assert keras.config.dtype_policy().name == "float32"
 
 
 def test_float16_scales_its_loss(recipe):
     model = vit_keras.build_vit("vit_b16", image_size=(16, 24), num_classes=2, **TINY)
-    half = dataclasses.replace(recipe, mixed_precision="mixed_float16")
+    half = recipe.replace(mixed_precision="mixed_float16")
 
     assert isinstance(
         build_trainer(model, half, 4, 3).optimizer, keras.optimizers.LossScaleOptimizer
@@ -177,7 +180,7 @@ def odd_run(recipe, photographs, tmp_path_factory):
         for colour in ("red", "blue"):
             shutil.copytree(photographs / colour, folder / "data" / f"{colour} $x_$ | y")
         (folder / "data" / "red $x_$ | y" / "00.jpg").write_bytes(b"\xff\xd8 not really")
-        fit(dataclasses.replace(recipe, data=str(folder / "data"), epochs=1), folder / "run")
+        fit(recipe.replace(dataset=str(folder / "data"), epochs=1), folder / "run")
 
     folder = shared_folder(tmp_path_factory, "odd_run", build)
     return folder / "data", folder / "run"
@@ -192,7 +195,7 @@ def test_few_unreadable_images_are_listed_and_many_stop_the_run(recipe, odd_run,
     shutil.copytree(data, tmp_path / "data")
     for name in ("01.png", "02.bmp"):
         (tmp_path / "data" / "red $x_$ | y" / name).write_bytes(b"")
-    wrong = dataclasses.replace(recipe, data=str(tmp_path / "data"), epochs=1)
+    wrong = recipe.replace(dataset=str(tmp_path / "data"), epochs=1)
     with pytest.raises(InputError, match="3 of 24 images cannot be read .* max_unreadable=0.05"):
         fit(wrong, tmp_path / "three")
     assert len((tmp_path / "three" / "unreadable.txt").read_text().splitlines()) == 3
@@ -209,12 +212,12 @@ def test_validation_images_that_are_all_broken_are_refused(recipe, photographs, 
         path.write_bytes(b"")
 
     with pytest.raises(InputError, match="none of 24 images can be read"):
-        fit(dataclasses.replace(recipe, data=str(tmp_path)), tmp_path / "run")
+        fit(recipe.replace(dataset=str(tmp_path)), tmp_path / "run")
 
 
 def test_a_recipe_without_data_asks_for_it(recipe, tmp_path):
     with pytest.raises(InputError, match="name some with --data FOLDER"):
-        fit(dataclasses.replace(recipe, data=""), tmp_path / "run")
+        fit(recipe.replace(dataset=""), tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -226,7 +229,7 @@ def test_class_names_may_hold_any_characters(odd_run):
 
 
 def test_classes_that_cannot_be_learned_are_refused(recipe, photographs, tmp_path):
-    wrong = dataclasses.replace(recipe, data=str(tmp_path))
+    wrong = recipe.replace(dataset=str(tmp_path))
     shutil.copytree(photographs / "red", tmp_path / "red")
     with pytest.raises(InputError, match="only the class 'red'; training needs"):
         fit(wrong, tmp_path / "run")
@@ -252,7 +255,9 @@ def test_run_folders_in_use_are_refused(recipe, run_folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("good_epoch", "accumulate"), [(False, 1), (True, 1), (True, 2)])
+@pytest.mark.parametrize(
+    ("good_epoch", "gradient_accumulation_steps"), [(False, 1), (True, 1), (True, 2)]
+)
 def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch, accumulate):
     step, epoch = (7, 2) if good_epoch else (3, 1)  # counted from 1, 4 steps an epoch
 
@@ -260,7 +265,7 @@ def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch, accumulate):
         due = tf.reduce_all(seed == fold_in((0, step - 1), 100))
         return images + tf.where(due, np.nan, 0.0), labels
 
-    wild = dataclasses.replace(recipe, augment=(spoil,), epochs=2, accumulate=accumulate)
+    wild = recipe.replace(augment=(spoil,), epochs=2, gradient_accumulation_steps=accumulate)
     run = tmp_path / "run"
 
     with pytest.raises(InputError) as stopped:
@@ -276,7 +281,7 @@ def test_a_diverging_run_says_where(recipe, tmp_path, good_epoch, accumulate):
 
 @pytest.mark.slow
 def test_a_rate_that_is_too_high_says_so(recipe, tmp_path):
-    wild = dataclasses.replace(recipe, learning_rate=1e30, clip_norm=0.0, warmup_epochs=0)
+    wild = recipe.replace(learning_rate=1e30, global_clipnorm=0.0, warmup_epochs=0)
 
     with pytest.raises(
         InputError,

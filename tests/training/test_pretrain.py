@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -25,12 +24,12 @@ from training.recipe import Recipe, load_recipe
 from training.tasks.masked import inpaint
 from vit_keras import InputError, Patches, Preprocessing, build_mae, build_mim
 
-MAE = Recipe(pretrain="mae", seed=3)
+MAE = Recipe().replace(task="mae", seed=3)
 
 
 def masks(recipe, first=0, fixed=False, grid=(4, 6)):
     """What is hidden in the steps before the fourth"""
-    recipe = dataclasses.replace(recipe, batch_size=5, data="", train_crop=None, augment=())
+    recipe = recipe.replace(batch_size=5, dataset="", train_crop=None, augment=())
     if fixed:
         batches = tf.data.Dataset.from_tensors((tf.zeros((5, 8, 8, 3)),)).repeat(4)
         batches = masked_batches(batches, recipe, grid)
@@ -52,11 +51,11 @@ def test_masks_depend_on_the_seed_and_the_batch_alone():
     fixed = masks(MAE, fixed=True)
     np.testing.assert_array_equal(masks(MAE, fixed=True), fixed)
     assert not np.isin(fixed, noise).any()
-    assert not np.isin(masks(dataclasses.replace(MAE, seed=4)), noise).any()
+    assert not np.isin(masks(MAE.replace(seed=4)), noise).any()
 
 
 def test_mim_hides_as_many_patches_as_asked_for():
-    hidden = masks(dataclasses.replace(MAE, pretrain="mim", mask_ratio=0.6))
+    hidden = masks(MAE.replace(task="mim", mask_ratio=0.6))
 
     assert set(np.unique(hidden)) == {0, 1}
     assert (hidden.sum(axis=2) == 24 - int(24 * 0.4)).all()
@@ -65,7 +64,7 @@ def test_mim_hides_as_many_patches_as_asked_for():
 
 
 def test_squares_are_hidden_as_a_whole():
-    recipe = dataclasses.replace(MAE, pretrain="mim", mask_unit=2, mask_ratio=0.6)
+    recipe = MAE.replace(task="mim", mask_unit=2, mask_ratio=0.6)
 
     hidden = masks(recipe).reshape(-1, 4, 6)
 
@@ -136,7 +135,7 @@ def test_a_pile_is_read_without_what_tools_hide_in_it(pile):
 
 def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
     (tmp_path / "few").mkdir()
-    few = dataclasses.replace(pretraining, data=str(tmp_path / "few"))
+    few = pretraining.replace(data=str(tmp_path / "few"))
     with pytest.raises(InputError, match=r"holds no images; files must end in .*\.webp\.$"):
         fit(few, tmp_path / "run")
     shutil.copy(next(iter(pathlib.Path(pretraining.data).glob("*.jpg"))), tmp_path / "few")
@@ -152,10 +151,12 @@ def pretraining(recipe, photographs, tmp_path_factory):
         copy_flat(photographs, folder / "pile")
 
     folder = shared_folder(tmp_path_factory, "pile", build) / "pile"
-    return dataclasses.replace(
-        recipe, data=str(folder), pretrain="mae", sheet_every=2,
+    return recipe.replace(
+        dataset=str(folder),
+        task="mae",
+        sheet_every=2,
         decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_pretraining_needs_no_labels(mae_run, recipe):
     evaluation = json.loads((run / "evaluation.json").read_text())
     found = {path.name for path in run.iterdir()}
     assert found == {"config.json", "curves.png", "evaluation.json", "history.csv", "inpainting",
-                     "inpainting.png", "model.keras", "pace.csv", "report.html", "report.md",
+                     "inpainting.png", "model.keras", "throughput.csv", "report.html", "report.md",
                      "tensorboard"}  # fmt: skip
     assert [path.name for path in (run / "inpainting").iterdir()] == ["epoch-002.png"]
     assert Image.open(run / "inpainting.png").size[0] > 500
@@ -190,21 +191,21 @@ def test_pretraining_needs_no_labels(mae_run, recipe):
     assert model.decoder == DECODER
     assert "MAE of 75% of the patches; images: 18 train, 6 validation" in printed
     for command in ("evaluate", "predict"):
-        arguments = [command, str(run / "model.keras"), str(recipe.data)]
+        arguments = [command, str(run / "model.keras"), str(recipe.data.dataset)]
         arguments.insert(2, "--data") if command == "evaluate" else None
         with pytest.raises(SystemExit, match="has no classes; fine-tune it first"):
             main(arguments)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pretrain", ["mae", "mim"])
-def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, tmp_path, pretrain):
+@pytest.mark.parametrize("task", ["mae", "mim"])
+def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, tmp_path, task):
     run, _ = mae_run
-    if pretrain == "mim":
+    if task == "mim":
         run = tmp_path / "masked"
-        fit(dataclasses.replace(pretraining, pretrain="mim", epochs=1), run)
+        fit(pretraining.replace(task="mim", epochs=1), run)
 
-    tuned = fit(dataclasses.replace(recipe, weights=str(run)), tmp_path / "tuned")
+    tuned = fit(recipe.replace(weights=str(run)), tmp_path / "tuned")
 
     assert tuned["accuracy"] > 0.6  # red against blue
     model = vit_keras.load_model(tmp_path / "tuned" / "model.keras")
@@ -218,9 +219,14 @@ def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, 
 def test_pretraining_runs_in_half_precision_compiled_with_averages(
     pretraining, tmp_path, pretrain, policy
 ):
-    changes = {"mixed_precision": policy, "pretrain": pretrain, "jit": True, "ema": 0.5}
+    changes = {
+        "mixed_precision": policy,
+        "pretrain": pretrain,
+        "jit_compile": True,
+        "ema_momentum": 0.5,
+    }
 
-    evaluation = fit(dataclasses.replace(pretraining, **changes), tmp_path / "run")
+    evaluation = fit(pretraining.replace(**changes), tmp_path / "run")
 
     assert np.isfinite(evaluation["loss"])
 
@@ -231,7 +237,7 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
         ("weights=x.npz", "weights must be left as it is where pretrain='mae'"),
         ("tune=lora-4", "tune must be left as it is"),
         ("distillation=hard", "distillation must be left as it is"),
-        ("smaller_first=0.5,0.5", "smaller_first must be left as it is"),
+        ("progressive_resizing=0.5,0.5", "progressive_resizing must be left as it is"),
     ],
 )
 def test_what_has_no_place_in_pretraining_is_refused(override, message):

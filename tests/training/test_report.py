@@ -49,7 +49,7 @@ def test_both_reports_tell_the_run(run_folder, recipe):
         f"{evaluation['parameters']:,} parameters",
         f"3 epochs in {evaluation['training_seconds']:.0f} s",
         f"expected calibration error is {evaluation['ece']:.1%}",
-        recipe.data,
+        recipe.data.dataset,
     ):
         assert told in texts
     assert evaluation["seconds"] > evaluation["training_seconds"] > 0
@@ -67,7 +67,7 @@ def test_predictions_are_those_that_were_evaluated(run_folder):
 
 
 def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
-    pace = read_columns(run_folder / "pace.csv")
+    pace = read_columns(run_folder / "throughput.csv")
     # 4 steps of 4 images; up to 0.003 in the first epoch, then half a cosine down to 0.
     epochs, rates = pace["learning_rate"]
     assert epochs == [1, 2, 3]
@@ -82,12 +82,12 @@ def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
 
 
 def test_cost_by_hand(tmp_path):
-    (tmp_path / "pace.csv").write_text(
+    (tmp_path / "throughput.csv").write_text(
         "epoch,learning_rate,images,seconds,validation_seconds\n"
         "0,0.1,100,10,2\n1,0.1,100,2,1\n2,0,100,4,1\n"
     )
 
-    assert cost(tmp_path / "pace.csv") == {
+    assert cost(tmp_path / "throughput.csv") == {
         "epochs": 3, "training_seconds": 20.0, "epoch_seconds": 5.0, "images_a_second": 25.0,
     }  # fmt: skip
     assert cost(tmp_path / "none.csv") == {}

@@ -1,7 +1,6 @@
 """What is trained is what `tune` names, and what is saved needs nothing of how it was trained."""
 
 import csv
-import dataclasses
 import json
 
 import keras
@@ -29,7 +28,9 @@ OPTIONS = {"num_classes": 3, "depth": 3}
 def train(model, tune, tmp_path):
     """Trains for two steps -> the names of the layers that changed, and the model saved, loaded"""
     before = {weight.path: np.asarray(weight) for weight in model.weights}
-    recipe = Recipe(tune=tune, learning_rate=1e-2, warmup_epochs=0, jit=False)
+    recipe = Recipe().replace(
+        trainable=tune, learning_rate=1e-2, warmup_epochs=0, jit_compile=False
+    )
     restrict(model, tune)
     trainer = build_trainer(model, recipe, 2, 1)
     random = np.random.default_rng(0)
@@ -97,7 +98,7 @@ def test_probes_are_logistic_regressions_with_the_penalty_undone_by_no_scale(cla
 @pytest.fixture(scope="module")
 def probe_run(recipe, run_folder, tmp_path_factory):
     """The run folder of a linear probe on the model of `run_folder`"""
-    probe = dataclasses.replace(recipe, weights=str(run_folder / "model.keras"), tune="head")
+    probe = recipe.replace(weights=str(run_folder / "model.keras"), trainable="head")
     return shared_folder(tmp_path_factory, "probe_run", lambda folder: fit(probe, folder))
 
 
@@ -124,10 +125,10 @@ def test_a_probe_is_a_run_like_any_other(run_folder, probe_run):
 
 @pytest.mark.slow
 def test_a_head_that_comes_first_starts_as_its_probe(recipe, run_folder, probe_run, tmp_path):
-    start = dataclasses.replace(recipe, weights=str(run_folder / "model.keras"), epochs=1)
+    start = recipe.replace(weights=str(run_folder / "model.keras"), epochs=1)
     hardly = {"learning_rate": 1e-9, "weight_decay": 0.0, "head_first": True}
 
-    fit(dataclasses.replace(start, **hardly), tmp_path / "run")
+    fit(start.replace(**hardly), tmp_path / "run")
 
     runs = probe_run, tmp_path / "run"
     heads = [load_model(run / "model.keras").layers[-1] for run in runs]
@@ -152,13 +153,13 @@ def test_each_head_of_a_distilled_model_is_probed_on_its_own_token(recipe, photo
 
 
 def test_a_run_may_be_as_long_as_so_many_steps():
-    assert run_length(Recipe(epochs=7, batch_size=10), 104) == (7, 10)
-    assert run_length(Recipe(steps=500, batch_size=512), 50_000) == (5, 100)
-    assert run_length(Recipe(steps=3, batch_size=512), 50_000) == (1, 3)
+    assert run_length(Recipe().replace(epochs=7, batch_size=10), 104) == (7, 10)
+    assert run_length(Recipe().replace(steps=500, batch_size=512), 50_000) == (5, 100)
+    assert run_length(Recipe().replace(steps=3, batch_size=512), 50_000) == (1, 3)
 
 
 def test_smaller_images_come_first_in_whole_patches():
-    recipe = Recipe(smaller_first=((0.5, 0.3), (0.8, 0.4)))
+    recipe = Recipe().replace(progressive_resizing=((0.5, 0.3), (0.8, 0.4)))
     config = tiny_model().config  # 16 x 24, patches of 4
 
     assert phases(recipe, config, 10) == [
@@ -173,7 +174,7 @@ def test_smaller_images_come_first_in_whole_patches():
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_training_goes_on_at_another_size_from_weights_and_from_averages(policy):
-    recipe = Recipe(ema=0.9, jit=False, mixed_precision=policy)
+    recipe = Recipe().replace(ema_momentum=0.9, jit_compile=False, mixed_precision=policy)
     options = {"registers": 2, "num_classes": 3}
     old = tiny_model(image_size=(8, 12), **options)
     before = build_trainer(old, recipe, 2, 2)
@@ -207,7 +208,9 @@ def test_training_goes_on_at_another_size_from_weights_and_from_averages(policy)
 
 @pytest.mark.slow
 def test_what_is_validated_are_the_averages_and_training_goes_on_from_the_weights():
-    recipe = Recipe(ema=0.5, jit=False, learning_rate=1e-2, warmup_epochs=0)
+    recipe = Recipe().replace(
+        ema_momentum=0.5, jit_compile=False, learning_rate=1e-2, warmup_epochs=0
+    )
     model = tiny_model(num_classes=3)
     trainer = build_trainer(model, recipe, 2, 2)
     random = np.random.default_rng(0)
@@ -237,11 +240,11 @@ def test_features_of_half_precision_are_float32_in_the_probe(recipe, run_folder,
     half = {"mixed_precision": "mixed_bfloat16", "tune": "head"}
     weights = str(run_folder / "model.keras")
 
-    evaluation = fit(dataclasses.replace(recipe, weights=weights, **half), tmp_path / "run")
+    evaluation = fit(recipe.replace(weights=weights, **half), tmp_path / "run")
 
     assert evaluation["accuracy"] > 0.8
     model = load_model(tmp_path / "run" / "model.keras")
-    train = find_splits(recipe.data, 3)["train"]()
+    train = find_splits(recipe.data.dataset, 3)["train"]()
     features, _ = _features(
         keras.Model(model.input, model.layers[-1].input), train, model.preprocessing, 6
     )
@@ -264,14 +267,16 @@ def test_rare_classes_count_more_where_that_is_asked_for():
 
 
 def test_more_steps_to_a_change_than_there_are_is_refused(recipe, tmp_path):
-    with pytest.raises(InputError, match="accumulate=100 needs as many steps .* the run has 12"):
-        fit(dataclasses.replace(recipe, accumulate=100), tmp_path / "run")
+    with pytest.raises(
+        InputError, match="gradient_accumulation_steps=100 needs as many steps .* the run has 12"
+    ):
+        fit(recipe.replace(gradient_accumulation_steps=100), tmp_path / "run")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("ema_momentum", [0.0, 0.9])
 def test_a_run_that_grows_ends_with_the_size_asked_for(recipe, tmp_path, ema):
-    growing = dataclasses.replace(recipe, smaller_first=((0.5, 0.4),), epochs=6, ema=ema)
+    growing = recipe.replace(progressive_resizing=((0.5, 0.4),), epochs=6, ema_momentum=ema)
 
     evaluation = fit(growing, tmp_path / "run")
 

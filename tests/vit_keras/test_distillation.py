@@ -215,7 +215,7 @@ def test_every_kind_of_teacher_says_the_same(source, tells, run_folder, recipe, 
     student = tiny_model(num_classes=2, class_names=("red", "blue"), preprocessing=spec)
     teacher = str(source(run_folder, tmp_path))
     stated = {} if tells else {"teacher_mean": (0.5,)}
-    named = dataclasses.replace(recipe, teacher=teacher, **stated)
+    named = recipe.replace(teacher=teacher, **stated)
     pixels = RANDOM.integers(0, 256, (4, 16, 24, 3)).astype("uint8")
 
     found = softmax(load_teacher(named, student)(spec(pixels)), axis=1)
@@ -233,7 +233,7 @@ def test_teachers_and_distillation_go_together(recipe, tmp_path):
         ({"distillation": "soft", "teacher": "no/such"}, "the teacher no/such does not exist"),
     ):
         with pytest.raises(InputError, match=message):
-            fit(dataclasses.replace(recipe, **changes), tmp_path / "run")
+            fit(recipe.replace(**changes), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
 
@@ -265,15 +265,12 @@ def test_what_is_no_teacher_is_refused(recipe, tmp_path, run_folder):
         ("broken", "cannot be loaded as a SavedModel"),
     ):
         with pytest.raises(InputError, match=message):
-            load_teacher(dataclasses.replace(recipe, teacher=str(tmp_path / source)), student)
+            load_teacher(recipe.replace(teacher=str(tmp_path / source)), student)
 
 
 @pytest.mark.slow
 def test_cached_answers_are_mixed_as_labels_are(recipe, run_folder):
-    named = dataclasses.replace(
-        recipe, teacher=str(run_folder), distillation="hard", teacher_cache=True,
-        label_smoothing=0.2, augment=(),
-    )  # fmt: skip
+    named = recipe.replace(teacher=str(run_folder), task="distillation", distillation_loss="hard", teacher_cache=True, label_smoothing=0.2, augment=())  # fmt: skip
     train = load_splits(named)["train"]
     student = tiny_model(num_classes=2, class_names=train.class_names)
     taught = answers(load_teacher(named, student), student, train)
@@ -301,8 +298,8 @@ def test_cached_answers_are_mixed_as_labels_are(recipe, run_folder):
 @pytest.mark.parametrize("changes", [{}, {"teacher_cache": True, "distillation": "soft"}])
 def test_a_run_with_a_teacher_saves_the_student(recipe, run_folder, tmp_path, changes):
     options = {"distillation": "hard", "mixed_precision": "mixed_float16", **changes}
-    model = {**recipe.model, "distilled": True}
-    distilled = dataclasses.replace(recipe, teacher=str(run_folder), model=model, **options)
+    model = {**recipe.model.config, "distilled": True}
+    distilled = recipe.replace(teacher=str(run_folder), config=model, **options)
 
     evaluation = fit(distilled, tmp_path / "run")
 

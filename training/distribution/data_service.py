@@ -4,7 +4,7 @@ import signal
 
 import tensorflow as tf
 
-from training.distribution.devices import answers
+from training.distribution.devices import is_listening
 from vit_keras.utils.errors import InputError, first_line
 
 
@@ -19,7 +19,7 @@ def check_service(address, devices):
 
 def _check_dispatcher(address):
     try:
-        there = answers(address)
+        there = is_listening(address)
     except ValueError:
         there = False
     if not there:

@@ -8,7 +8,8 @@ import tensorflow as tf
 from jax.experimental import multihost_utils
 
 from training.data.sampling import Share
-from training.distribution.devices import LONGEST, Devices, cluster, listen
+from training.distribution.devices import LOST_AFTER_SECONDS, Devices, cluster, listen
+from training.tasks import TASKS
 from vit_keras.utils.errors import InputError, first_line
 
 
@@ -23,12 +24,11 @@ class Mesh(Devices):
 
     def check(self, recipe):
         super().check(recipe)
-        if recipe.pretrain != "none":
-            raise InputError("--distribute under jax cannot be joined with pretrain.")
-        if recipe.batch_size % self.parts:
-            raise InputError(
-                f"batch_size={recipe.batch_size} cannot be shared by {self.parts} devices."
-            )
+        if not TASKS[recipe.task].weighted_validation:
+            raise InputError(f"--distribute with jax cannot be combined with task={recipe.task}.")
+        batch_size = recipe.optimization.batch_size
+        if batch_size % self.parts:
+            raise InputError(f"batch_size={batch_size} cannot be shared by {self.parts} devices.")
 
     @contextlib.contextmanager
     def scope(self):
@@ -76,7 +76,7 @@ def _multi_worker():
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
-            addresses[0], len(addresses), index, shutdown_timeout_seconds=LONGEST
+            addresses[0], len(addresses), index, shutdown_timeout_seconds=LOST_AFTER_SECONDS
         )
         if index:  # the first worker's address is that of JAX's own service
             listen(addresses[index])

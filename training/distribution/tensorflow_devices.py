@@ -1,7 +1,6 @@
 """Several devices or machines by tf.distribute."""
 
 import contextlib
-import dataclasses
 import functools
 
 import keras
@@ -19,14 +18,16 @@ class Replicas(Devices):
 
     def check(self, recipe):
         super().check(recipe)
-        if recipe.accumulate > 1 or recipe.mixed_precision == "mixed_float16":
+        accumulates = recipe.optimization.gradient_accumulation_steps > 1
+        if accumulates or recipe.execution.mixed_precision == "mixed_float16":
             raise InputError(
-                "--distribute cannot be joined with accumulate or mixed_precision=mixed_float16; "
-                "mixed_bfloat16 works, and several devices take larger batches."
+                "--distribute cannot be combined with gradient_accumulation_steps or "
+                "mixed_precision=mixed_float16; mixed_bfloat16 works, and several devices take "
+                "larger batches."
             )
 
     def adapted(self, recipe):
-        return dataclasses.replace(recipe, jit=False, steps_per_execution=1)  # neither works
+        return recipe.replace(jit_compile=False, steps_per_execution=1)  # neither works here
 
     @contextlib.contextmanager
     def scope(self):

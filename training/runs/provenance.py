@@ -30,7 +30,7 @@ def describe_run(recipe, config, preprocessing):
         "model": dataclasses.asdict(config),
         "preprocessing": dataclasses.asdict(preprocessing),
         "command": sys.argv,
-        "seed": recipe.seed,
+        "seed": recipe.execution.seed,
         "versions": versions(),
         "machine": _machine(),
         "commit": _commit(),
