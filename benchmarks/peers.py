@@ -20,7 +20,7 @@ from vit_keras.variants import resolve_config
 
 def default_config(**overrides: Any) -> ViTConfig:
     """Returns the config that `python -m training fit fashion_mini` trains, for its 10 classes."""
-    options = RECIPE.model
+    options = RECIPE.model.config
     fields = {"num_classes": 10, **options.config, **overrides}
     return resolve_config(
         options.variant, image_size=options.image_size, channels=options.channels, **fields

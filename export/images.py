@@ -119,7 +119,11 @@ def _find(model, path, data, data_dir):
     if (run / "config.json").exists():
         recipe = read_recipe(run / "config.json")
         try:
-            return _matched(model, load_recipe_splits(recipe), recipe.data.dataset), True, recipe.data.dataset
+            return (
+                _matched(model, load_recipe_splits(recipe), recipe.data.dataset),
+                True,
+                recipe.data.dataset,
+            )
         except InputError as error:
             print(f"Note: the images of the run are not used: {error}", flush=True)
     if not (run / "samples").is_dir():

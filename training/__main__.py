@@ -60,7 +60,8 @@ def _parser():
             "https:// or hf:// address, or a name of vit_keras.PUBLISHED",
         )
         command.add_argument(
-            "--teacher", help="also learn from this model (task=distillation): a .keras file, run folder or SavedModel"
+            "--teacher",
+            help="also learn from this model (task=distillation): a .keras file, run folder or SavedModel",
         )
         command.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
         command.add_argument(
@@ -232,15 +233,15 @@ def _predict(arguments):
 
 
 def _explain(arguments):
-    from training.reports.attention import explain
+    from training.reports.attention import explain_images
 
-    explain(_load(arguments.model), arguments.images, arguments.out, arguments.fusion)
+    explain_images(_load(arguments.model), arguments.images, arguments.out, arguments.fusion)
 
 
 def _compare(arguments):
-    from training.reports.compare import compare
+    from training.reports.compare import compare_runs
 
-    compare(arguments.runs, arguments.out)
+    compare_runs(arguments.runs, arguments.out)
 
 
 def _load(path):

@@ -25,13 +25,21 @@ class BestModel(keras.callbacks.Callback):
         model: the model to save, with the weights that are trained.
         path: of the .keras file.
         weights: description of the weights, for the model's description.
+        dataset: that the model is trained on.
     """
 
-    def __init__(self, model: ViT, path: pathlib.Path, weights: str = "the weights") -> None:
+    def __init__(
+        self,
+        model: ViT,
+        path: pathlib.Path,
+        weights: str = "the weights",
+        dataset: str = "",
+    ) -> None:
         super().__init__()
         self.vit = model
         self.path = path
         self.weights = weights
+        self.dataset = dataset
         self.best = -np.inf
         self.epoch = 0  # counted from 1; 0 for none
 
@@ -45,6 +53,7 @@ class BestModel(keras.callbacks.Callback):
         if score >= self.best:
             self.best, self.epoch = score, epoch + 1
             self.vit.description = f"{self.weights}, after epoch {epoch + 1}"
+            self.vit.trained_on = self.dataset
             with replacing(self.path) as path:
                 self.vit.save(path)
 

@@ -185,6 +185,7 @@ def _fit_probe(model: ViT, setup: Setup) -> None:
     write_probes(run.history, probes)
     weights = describe_weights(recipe)
     model.description = f"{weights}, the head alone, with a penalty of {best.strength:g}"
+    model.trained_on = recipe.data.dataset
     with replacing(run.model) as path:
         model.save(path)
 

@@ -157,7 +157,8 @@ class TrainingLoop:
         per_epoch = length.steps_per_epoch
         validation = self._validation_batches()
         # Each image size keeps its own best model; the last phase has the final size.
-        best = BestModel(self.model, setup.run.model, describe_weights(self.recipe))
+        weights, dataset = describe_weights(self.recipe), self.recipe.data.dataset
+        best = BestModel(self.model, setup.run.model, weights, dataset)
         stop = StopOnNaN(per_epoch)
         further = self._further_callbacks()
         if self.start:

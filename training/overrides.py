@@ -21,22 +21,18 @@ class Nested:
 
     Attributes:
         field: of the recipe, a dict.
-        config: the dataclass whose fields its keys are.
-        decided_elsewhere: fields of the dataclass that cannot be set there.
+        types: {key: type of its value}.
+        decided_elsewhere: keys that cannot be set there.
     """
 
     field: str
-    config: type
+    types: Mapping[str, Any]
     decided_elsewhere: tuple[str, ...]
-
-    def types(self) -> dict[str, Any]:
-        """{field of the dataclass: its type}."""
-        return typing.get_type_hints(self.config)
 
 
 NESTED = {
-    "model": Nested("config", ViTConfig, ("image_size", "channels", "num_classes")),
-    "decoder": Nested("decoder", DecoderConfig, ("mask_ratio",)),
+    "model": Nested("config", ViTConfig.field_types(), ("image_size", "channels", "num_classes")),
+    "decoder": Nested("decoder", typing.get_type_hints(DecoderConfig), ("mask_ratio",)),
 }
 _SPELLINGS = {"true": "True", "false": "False", "none": "None"}
 

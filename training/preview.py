@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from training.data.examples import Examples
 from training.data.pipeline import training_batches
@@ -19,8 +18,8 @@ from training.model.build import plan_model
 from training.model.fine_tuning import restrict
 from training.model.trainer import RunLength, build_trainer
 from training.recipe import Recipe
-from training.reports.figures import plain, save
-from training.reports.html import escape
+from training.reports.figures import escape_math, image_grid, save
+from training.reports.markdown import escape, markdown_table
 from training.tasks import TASKS
 from training.tasks.classification import ClassTargets
 from vit_keras import Preprocessing, ViT
@@ -88,16 +87,9 @@ def sheet(examples: Examples, recipe: Recipe, preprocessing: Preprocessing) -> F
     batches = training_batches(examples, recipe, preprocessing, ClassTargets(examples), last=1)
     images, rows = next(iter(batches))
     images = np.asarray(images) * preprocessing.std + preprocessing.mean
-    columns = 8
-    lines = SHEET // columns
-    figure = Figure(figsize=(1.6 * columns, 1.9 * lines), layout="constrained")
-    names = tuple(plain(examples.class_names))
-    grid = figure.subplots(lines, columns).ravel()
-    for axes, image, row in zip(grid, images, np.asarray(rows), strict=True):
-        axes.axis("off")
-        axes.imshow(image.clip(0, 1), cmap="gray", vmin=0, vmax=1)
-        axes.set_title(TASKS[recipe.task].caption(row, names), fontsize=7.5)
-    return figure
+    names = tuple(escape_math(examples.class_names))
+    titles = [TASKS[recipe.task].caption(row, names) for row in np.asarray(rows)]
+    return image_grid(images.clip(0, 1), 8, (1.6, 1.9), titles=titles)
 
 
 def balance(splits: Mapping[str, Examples], recipe: Recipe) -> str:
@@ -125,7 +117,7 @@ def balance(splits: Mapping[str, Examples], recipe: Recipe) -> str:
     ]
     rows.append(("all", *(len(examples) for examples in splits.values()), ""))
     headers = ("class", *images, "weight if balanced")
-    table = tabulate(rows, headers, tablefmt="github", floatfmt=".2f")
+    table = markdown_table(rows, headers, floatfmt=".2f", disable_numparse=False)
     ratio = images["train"].max() / max(1, images["train"].min())
     advice = {
         "none": "Try --set balance=sampling or --set balance=weights." if ratio > 3 else "",

@@ -161,7 +161,7 @@ def load_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
                     f"{key} is decided elsewhere: image_size, channels and mask_ratio are fields "
                     f"of the recipe, and the classes those of the data. Got {override!r}."
                 )
-            changes[nested.field][field] = parse_value(field, text, nested.types())
+            changes[nested.field][field] = parse_value(field, text, nested.types)
         else:
             changes[key] = parse_value(key, text, field_types())
     return recipe.replace(**changes)

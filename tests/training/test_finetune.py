@@ -42,7 +42,7 @@ def test_the_model_is_the_checkpoints_at_the_size_and_classes_asked_for(tuned):
 
     assert model.input_shape == (None, 16, 32, 3)
     assert model.class_names == ("blue", "red")
-    assert (model.config.gelu, model.config.position_resize) == ("tanh", "corners")
+    assert (model.config.block.gelu, model.config.position_resize) == ("tanh", "corners")
     # Its weights are where they were, with so small a learning rate; positions are resized.
     with np.load(tuned / "ViT.npz") as arrays:
         theirs = arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"]

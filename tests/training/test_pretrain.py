@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -51,11 +52,11 @@ def test_masks_depend_on_the_seed_and_the_batch_alone():
     fixed = masks(MAE, fixed=True)
     np.testing.assert_array_equal(masks(MAE, fixed=True), fixed)
     assert not np.isin(fixed, noise).any()
-    assert not np.isin(masks(MAE.replace(seed=4)), noise).any()
+    assert not np.isin(masks(dataclasses.replace(MAE, seed=4)), noise).any()
 
 
 def test_mim_hides_as_many_patches_as_asked_for():
-    hidden = masks(MAE.replace(task="mim", mask_ratio=0.6))
+    hidden = masks(dataclasses.replace(MAE, pretrain="mim", mask_ratio=0.6))
 
     assert set(np.unique(hidden)) == {0, 1}
     assert (hidden.sum(axis=2) == 24 - int(24 * 0.4)).all()
@@ -64,7 +65,7 @@ def test_mim_hides_as_many_patches_as_asked_for():
 
 
 def test_squares_are_hidden_as_a_whole():
-    recipe = MAE.replace(task="mim", mask_unit=2, mask_ratio=0.6)
+    recipe = dataclasses.replace(MAE, pretrain="mim", mask_unit=2, mask_ratio=0.6)
 
     hidden = masks(recipe).reshape(-1, 4, 6)
 
@@ -135,7 +136,7 @@ def test_a_pile_is_read_without_what_tools_hide_in_it(pile):
 
 def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
     (tmp_path / "few").mkdir()
-    few = pretraining.replace(data=str(tmp_path / "few"))
+    few = dataclasses.replace(pretraining, data=str(tmp_path / "few"))
     with pytest.raises(InputError, match=r"holds no images; files must end in .*\.webp\.$"):
         fit(few, tmp_path / "run")
     shutil.copy(next(iter(pathlib.Path(pretraining.data).glob("*.jpg"))), tmp_path / "few")
@@ -151,12 +152,7 @@ def pretraining(recipe, photographs, tmp_path_factory):
         copy_flat(photographs, folder / "pile")
 
     folder = shared_folder(tmp_path_factory, "pile", build) / "pile"
-    return recipe.replace(
-        dataset=str(folder),
-        task="mae",
-        sheet_every=2,
-        decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48},
-    )
+    return recipe.replace(dataset=str(folder), task="mae", sheet_every=2, decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +194,12 @@ def test_pretraining_needs_no_labels(mae_run, recipe):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["mae", "mim"])
-def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, tmp_path, task):
+@pytest.mark.parametrize("pretrain", ["mae", "mim"])
+def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, tmp_path, pretrain):
     run, _ = mae_run
-    if task == "mim":
+    if pretrain == "mim":
         run = tmp_path / "masked"
-        fit(pretraining.replace(task="mim", epochs=1), run)
+        fit(dataclasses.replace(pretraining, pretrain="mim", epochs=1), run)
 
     tuned = fit(recipe.replace(weights=str(run)), tmp_path / "tuned")
 
@@ -226,7 +222,7 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
         "ema_momentum": 0.5,
     }
 
-    evaluation = fit(pretraining.replace(**changes), tmp_path / "run")
+    evaluation = fit(dataclasses.replace(pretraining, **changes), tmp_path / "run")
 
     assert np.isfinite(evaluation["loss"])
 

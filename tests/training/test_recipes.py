@@ -36,20 +36,23 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
         changes = {"weights": str(FIXTURES / WEIGHTS[name]), "image_size": 0}
         changes |= {"steps": 1, "gradient_accumulation_steps": 1}
     else:
-        model = recipe.model
-        options = {"image_size": model.image_size, "channels": model.channels, **model.config}
-        config = resolve_config(model.variant, num_classes=3, **options)
+        options = {
+            "image_size": recipe.model.image_size,
+            "channels": recipe.model.channels,
+            **recipe.model.config,
+        }
+        config = resolve_config(recipe.model.variant, num_classes=3, **options)
         # What trains here has a single block, for one epoch of each image size.
         epochs = len(phases(recipe, config, 10))
-        changes = {"config": {**model.config, "depth": 1}, "epochs": epochs}
-    if recipe.masking.decoder:
+        changes = {"model": {**recipe.model.config, "depth": 1}, "epochs": epochs}
+    if recipe.task != "none":
         changes["decoder"] = {**recipe.masking.decoder, "depth": 1}
     if name in TEACHERS:
         teacher = build_vit("vit_b16", num_classes=2, image_size=16, patch_size=8, **TEACHER)
         teacher.save(tmp_path / "teacher.keras")
         changes["teacher"] = str(tmp_path / "teacher.keras")
     changes |= {
-        "dataset": str(photographs),
+        "data": str(photographs),
         "validation_split": "",
         "batch_size": 8,
         "jit_compile": False,

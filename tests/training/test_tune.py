@@ -1,6 +1,7 @@
 """What is trained is what `tune` names, and what is saved needs nothing of how it was trained."""
 
 import csv
+import dataclasses
 import json
 
 import keras
@@ -128,7 +129,7 @@ def test_a_head_that_comes_first_starts_as_its_probe(recipe, run_folder, probe_r
     start = recipe.replace(weights=str(run_folder / "model.keras"), epochs=1)
     hardly = {"learning_rate": 1e-9, "weight_decay": 0.0, "head_first": True}
 
-    fit(start.replace(**hardly), tmp_path / "run")
+    fit(dataclasses.replace(start, **hardly), tmp_path / "run")
 
     runs = probe_run, tmp_path / "run"
     heads = [load_model(run / "model.keras").layers[-1] for run in runs]

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from vit_keras.config import ViTConfig
+from vit_keras.model import HEADS
 from vit_keras.utils.errors import InputError
 
 if TYPE_CHECKING:
     from training.model.options import FineTuningOptions
     from vit_keras import ViT
 
-HEADS = ("head", "head_dist")
 AFTER_BLOCKS = ("norm", "pool", "pool_dist", "pre_logits", "pre_logits_dist", *HEADS)
 
 

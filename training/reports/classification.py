@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
-from tabulate import tabulate
 
 from training.data.examples import Examples, classes_in_turn
 from training.reports import figures
 from training.reports.attention import overlays
-from training.reports.html import escape
+from training.reports.markdown import escape, markdown_table
 from training.reports.metrics import BINS, format_classes, reliability
 from training.reports.sections import Report
 from training.runs.folder import RunFolder
@@ -105,7 +104,7 @@ def _confusions(probabilities, examples):
         return "No class is confused with another."
     headers = ("class", "predicted as", "images", "of the class")
     alignment = ("left", "left", "right", "right")
-    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    return markdown_table(rows, headers, tablefmt="pipe", colalign=alignment)
 
 
 def _attention(run, model, examples):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.reports.figures import save
+from training.reports.figures import image_grid, save
 from vit_keras import MaskedAutoencoder, Patches, ViT
 from vit_keras.tasks.masked import Unpatch, patch_moments
 
@@ -52,17 +52,12 @@ def reconstructions(model: ViT, inputs: Mapping[str, Any]) -> Figure:
         "original": np.asarray(inputs["images"][:SHEET]),
         **inpaint(model, {name: array[:SHEET] for name, array in inputs.items()}),
     }
-    images = rows["original"]
-    height, width = images.shape[1:3]
-    figure = Figure(figsize=(1.6 * len(images), 5 * height / width), layout="constrained")
-    grid = figure.subplots(3, len(images), squeeze=False)
     mean, std = model.preprocessing.mean, model.preprocessing.std
-    for line, (title, pictures) in zip(grid, rows.items(), strict=True):
-        for axes, image in zip(line, pictures, strict=True):
-            axes.imshow((image * std + mean).clip(0, 1), "gray", vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
-        line[0].set_ylabel(title, fontsize=8)
-    return figure
+    images = [(image * std + mean).clip(0, 1) for row in rows.values() for image in row]
+    count = len(rows["original"])
+    height, width = rows["original"].shape[1:3]
+    cell = (1.6, 5 / 3 * height / width)
+    return image_grid(images, count, cell, row_labels=rows, font_size=8, frames=True)
 
 
 def inpaint(model: ViT, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -3,15 +3,15 @@
 import dataclasses
 import pathlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tabulate import tabulate
 
 from training.data.datasets import SPLIT_FOLDERS
 from training.reports import figures
-from training.reports.html import escape, write_page
+from training.reports.html import write_page
+from training.reports.markdown import escape, markdown_table
 from training.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _overview(record, evaluation, quality):
     total = format_time(evaluation["seconds"])
     rows.append(("whole run", f"{total}, reading and evaluating included"))
     rows.append(("machine", escape(record["machine"])))
-    return table(rows, ("", ""))
+    return markdown_table(rows, ("", ""))
 
 
 def format_time(seconds: float) -> str:
@@ -125,14 +125,14 @@ def _environment(record):
 
     {_command(record["command"])}
 
-{table([(name, escape(value)) for name, value in rows], ("", ""))}"""
+{markdown_table([(name, escape(value)) for name, value in rows], ("", ""))}"""
 
 
 def _recipe(recipe):
     rows = [(name, escape(value)) for name, value in recipe.as_dict().items()]
     return f"""## Recipe
 
-{table(rows, ("field", "value"))}"""
+{markdown_table(rows, ("field", "value"))}"""
 
 
 def _command(arguments):
@@ -141,8 +141,3 @@ def _command(arguments):
     if program.parts[-2:] == ("training", "__main__.py"):
         return f"python -m training {shlex.join(arguments[1:])}"
     return shlex.join(arguments)
-
-
-def table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
-    """Rows as a Markdown table; numbers in texts stay as they are."""
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)

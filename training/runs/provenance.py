@@ -27,7 +27,7 @@ def describe_run(recipe, config, preprocessing):
     """
     return {
         "recipe": recipe.as_dict(),
-        "model": dataclasses.asdict(config),
+        "model": config.to_fields(),
         "preprocessing": dataclasses.asdict(preprocessing),
         "command": sys.argv,
         "seed": recipe.execution.seed,

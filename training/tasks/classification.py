@@ -19,7 +19,6 @@ from training.runs.folder import RunFolder
 from training.runs.outputs import write_predictions, write_samples
 from training.tasks.task import Evaluation, Task
 from vit_keras import ViT
-from vit_keras.config import as_image_size
 from vit_keras.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,8 +70,7 @@ class Classification(Task):
         predictions: Any,
     ) -> Report:
         write_predictions(run.predictions, predictions, examples)
-        short_side = 2 * max(as_image_size(model.config.image_size))
-        write_samples(examples, run.samples, short_side)
+        write_samples(examples, run.samples, 2 * max(model.config.image_size))
         return classification_report(run, recipe, model, examples, evaluation, predictions)
 
     def summary(self, recipe: "Recipe", model: ViT) -> str:
