@@ -61,7 +61,8 @@ def _parser():
         )
         command.add_argument(
             "--teacher",
-            help="also learn from this model (task=distillation): a .keras file, run folder or SavedModel",
+            help="also learn from this model, with task=distillation: a .keras file, run folder or "
+            "SavedModel",
         )
         command.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
         command.add_argument(

@@ -10,7 +10,9 @@ from training.recipe import Recipe
 
 
 def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
-    optimizer = build_optimizer(Recipe().replace(learning_rate=2e-3, warmup_epochs=1), 10, 10, 2)
+    optimizer = build_optimizer(
+        Recipe().replace(learning_rate=2e-3, warmup_epochs=1).optimization, 10, 10, 2
+    )
     optimizer.build([keras.Variable(0.0)])
 
     rates = []
@@ -26,7 +28,7 @@ def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
 @pytest.mark.parametrize(("schedule", "half_way"), [("linear", 1e-3), ("constant", 2e-3)])
 def test_other_schedules(schedule, half_way):
     recipe = Recipe().replace(learning_rate=2e-3, warmup_epochs=1, schedule=schedule)
-    optimizer = build_optimizer(recipe, 10, 11, 2)
+    optimizer = build_optimizer(recipe.optimization, 10, 11, 2)
     optimizer.build([keras.Variable(0.0)])
     rates = []
     for step in (5, 10, 60, 110):
@@ -38,7 +40,9 @@ def test_other_schedules(schedule, half_way):
 
 
 def test_no_warmup_starts_at_the_peak():
-    optimizer = build_optimizer(Recipe().replace(learning_rate=2e-3, warmup_epochs=0), 10, 10, 2)
+    optimizer = build_optimizer(
+        Recipe().replace(learning_rate=2e-3, warmup_epochs=0).optimization, 10, 10, 2
+    )
     optimizer.build([keras.Variable(0.0)])
 
     assert float(optimizer.learning_rate) == pytest.approx(2e-3)
@@ -77,7 +81,7 @@ def reloaded(optimizer, model, tmp_path):
 def test_only_kernels_decay(name, again, tmp_path):
     model = tiny_model(head_width=20)
     recipe = Recipe().replace(optimizer=name, learning_rate=0.1, warmup_epochs=0, weight_decay=0.5)
-    optimizer = build_optimizer(recipe, 10, 10, 2)
+    optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
     if again:
         optimizer, model = reloaded(optimizer, model, tmp_path)
 
@@ -92,7 +96,7 @@ def test_only_kernels_decay(name, again, tmp_path):
 def test_earlier_layers_have_smaller_rates(again, tmp_path):
     model = tiny_model()
     recipe = Recipe().replace(learning_rate=0.1, warmup_epochs=0, weight_decay=0.5, layer_decay=0.5)
-    optimizer = build_optimizer(recipe, 10, 10, 2)
+    optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
     if again:
         optimizer, model = reloaded(optimizer, model, tmp_path)
 
@@ -119,7 +123,7 @@ def test_a_layers_rate_is_that_of_adam_with_that_rate():
 def steps(recipe, gradients, name="bias"):
     """A weight [1, 2] of that name after each of the steps, and the optimizer"""
     weight = keras.Variable([1.0, 2.0], name=name)
-    optimizer = build_optimizer(recipe, 10, 10, 2)
+    optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
     values = []
     for gradient in gradients:
         optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [weight])
@@ -206,7 +210,7 @@ def test_optimizers_learn(name):
         ema_momentum=0.5,
         gradient_accumulation_steps=2,
     )
-    model.compile(build_optimizer(recipe, 8, 10, 2), "mse", jit_compile=False)
+    model.compile(build_optimizer(recipe.optimization, 8, 10, 2), "mse", jit_compile=False)
     random = np.random.default_rng(0)
     inputs, targets = random.normal(size=(8, 6)), random.normal(size=(8, 5))
     before = model.evaluate(inputs, targets, verbose=0)
@@ -221,8 +225,10 @@ def test_gradients_of_several_steps_make_one_change():
     recipe = Recipe().replace(
         optimizer="sgd", warmup_epochs=0, weight_decay=0.0, global_clipnorm=0.0
     )
-    accumulating = build_optimizer(recipe.replace(gradient_accumulation_steps=2), 10, 10, 2)
-    plain = build_optimizer(recipe, 10, 10, 2)
+    accumulating = build_optimizer(
+        recipe.replace(gradient_accumulation_steps=2).optimization, 10, 10, 2
+    )
+    plain = build_optimizer(recipe.optimization, 10, 10, 2)
     gradients = np.array([[0.5, -1.0], [0.1, 3.0]], "float32")
 
     for gradient in gradients:

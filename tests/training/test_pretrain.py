@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -22,7 +21,9 @@ from training.data.masking import masked_batches
 from training.data.pipeline import training_batches
 from training.fit import fit
 from training.recipe import Recipe, load_recipe
-from training.tasks.masked import inpaint
+from training.reports.reconstructions import inpaint
+from training.tasks import TASKS
+from training.tasks.masked import MaskedTargets
 from vit_keras import InputError, Patches, Preprocessing, build_mae, build_mim
 
 MAE = Recipe().replace(task="mae", seed=3)
@@ -31,13 +32,15 @@ MAE = Recipe().replace(task="mae", seed=3)
 def masks(recipe, first=0, fixed=False, grid=(4, 6)):
     """What is hidden in the steps before the fourth"""
     recipe = recipe.replace(batch_size=5, dataset="", train_crop=None, augment=())
+    draw = TASKS[recipe.task].draw
     if fixed:
         batches = tf.data.Dataset.from_tensors((tf.zeros((5, 8, 8, 3)),)).repeat(4)
-        batches = masked_batches(batches, recipe, grid)
+        batches = masked_batches(batches, draw(recipe.masking, grid), recipe.execution.seed)
     else:
         pixels = np.zeros((10, 8, 8, 3), "uint8")
         examples = Examples.from_pixels(pixels, [0] * 10, ("image",), list(map(str, range(10))))
-        batches = training_batches(examples, recipe, Preprocessing(8), 4, first, grid=grid)
+        targets = MaskedTargets(examples, draw(recipe.masking, grid))
+        batches = training_batches(examples, recipe, Preprocessing(8), targets, first=first, last=4)
     found = list(batches.as_numpy_iterator())
     assert all(batch["images"].shape == (5, 8, 8, 3) for batch in found)
     return np.stack([next(a for name, a in batch.items() if name != "images") for batch in found])
@@ -52,11 +55,11 @@ def test_masks_depend_on_the_seed_and_the_batch_alone():
     fixed = masks(MAE, fixed=True)
     np.testing.assert_array_equal(masks(MAE, fixed=True), fixed)
     assert not np.isin(fixed, noise).any()
-    assert not np.isin(masks(dataclasses.replace(MAE, seed=4)), noise).any()
+    assert not np.isin(masks(MAE.replace(seed=4)), noise).any()
 
 
 def test_mim_hides_as_many_patches_as_asked_for():
-    hidden = masks(dataclasses.replace(MAE, pretrain="mim", mask_ratio=0.6))
+    hidden = masks(MAE.replace(task="mim", mask_ratio=0.6))
 
     assert set(np.unique(hidden)) == {0, 1}
     assert (hidden.sum(axis=2) == 24 - int(24 * 0.4)).all()
@@ -65,7 +68,7 @@ def test_mim_hides_as_many_patches_as_asked_for():
 
 
 def test_squares_are_hidden_as_a_whole():
-    recipe = dataclasses.replace(MAE, pretrain="mim", mask_unit=2, mask_ratio=0.6)
+    recipe = MAE.replace(task="mim", mask_unit=2, mask_ratio=0.6)
 
     hidden = masks(recipe).reshape(-1, 4, 6)
 
@@ -136,10 +139,10 @@ def test_a_pile_is_read_without_what_tools_hide_in_it(pile):
 
 def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
     (tmp_path / "few").mkdir()
-    few = dataclasses.replace(pretraining, data=str(tmp_path / "few"))
+    few = pretraining.replace(dataset=str(tmp_path / "few"))
     with pytest.raises(InputError, match=r"holds no images; files must end in .*\.webp\.$"):
         fit(few, tmp_path / "run")
-    shutil.copy(next(iter(pathlib.Path(pretraining.data).glob("*.jpg"))), tmp_path / "few")
+    shutil.copy(next(iter(pathlib.Path(pretraining.data.dataset).glob("*.jpg"))), tmp_path / "few")
     with pytest.raises(InputError, match=r"has 1 image\(s\); .* one each. Add images\.$"):
         fit(few, tmp_path / "run")
 
@@ -152,7 +155,12 @@ def pretraining(recipe, photographs, tmp_path_factory):
         copy_flat(photographs, folder / "pile")
 
     folder = shared_folder(tmp_path_factory, "pile", build) / "pile"
-    return recipe.replace(dataset=str(folder), task="mae", sheet_every=2, decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48})  # fmt: skip
+    return recipe.replace(
+        dataset=str(folder),
+        task="mae",
+        sheet_every=2,
+        decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +207,7 @@ def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, 
     run, _ = mae_run
     if pretrain == "mim":
         run = tmp_path / "masked"
-        fit(dataclasses.replace(pretraining, pretrain="mim", epochs=1), run)
+        fit(pretraining.replace(task="mim", epochs=1), run)
 
     tuned = fit(recipe.replace(weights=str(run)), tmp_path / "tuned")
 
@@ -217,12 +225,12 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
 ):
     changes = {
         "mixed_precision": policy,
-        "pretrain": pretrain,
+        "task": pretrain,
         "jit_compile": True,
         "ema_momentum": 0.5,
     }
 
-    evaluation = fit(dataclasses.replace(pretraining, **changes), tmp_path / "run")
+    evaluation = fit(pretraining.replace(**changes), tmp_path / "run")
 
     assert np.isfinite(evaluation["loss"])
 
@@ -230,10 +238,10 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("weights=x.npz", "weights must be left as it is where pretrain='mae'"),
-        ("tune=lora-4", "tune must be left as it is"),
-        ("distillation=hard", "distillation must be left as it is"),
-        ("progressive_resizing=0.5,0.5", "progressive_resizing must be left as it is"),
+        ("weights=x.npz", "weights must be left at its default with task=mae"),
+        ("trainable=lora", "trainable must be left at its default"),
+        ("teacher=x.keras", "teacher must be left at its default"),
+        ("progressive_resizing=0.5,0.5", "progressive_resizing must be left at its default"),
     ],
 )
 def test_what_has_no_place_in_pretraining_is_refused(override, message):

@@ -44,15 +44,15 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
         config = resolve_config(recipe.model.variant, num_classes=3, **options)
         # What trains here has a single block, for one epoch of each image size.
         epochs = len(phases(recipe, config, 10))
-        changes = {"model": {**recipe.model.config, "depth": 1}, "epochs": epochs}
-    if recipe.task != "none":
+        changes = {"config": {**recipe.model.config, "depth": 1}, "epochs": epochs}
+    if recipe.task == "mae":
         changes["decoder"] = {**recipe.masking.decoder, "depth": 1}
     if name in TEACHERS:
         teacher = build_vit("vit_b16", num_classes=2, image_size=16, patch_size=8, **TEACHER)
         teacher.save(tmp_path / "teacher.keras")
         changes["teacher"] = str(tmp_path / "teacher.keras")
     changes |= {
-        "data": str(photographs),
+        "dataset": str(photographs),
         "validation_split": "",
         "batch_size": 8,
         "jit_compile": False,

@@ -17,7 +17,7 @@ from support.processes import wait_for
 
 from training.__main__ import main
 from training.data.datasets import find_splits
-from training.runs.checkpoint import Checkpoint, fingerprint, latest, stretches
+from training.runs.checkpoint import Checkpoint, epoch_spans, fingerprint, latest_checkpoint
 from vit_keras import load_model
 
 KILL_RUNS = pathlib.Path(__file__).parents[1] / "support" / "kill_runs.py"
@@ -43,7 +43,11 @@ ALL = {  # that is random, or kept from step to step
     "ema_momentum": 0.9,
     "gradient_accumulation_steps": 2,
     "augment": "flip,random_erasing(probability=0.5),mixup_or_cutmix",
+<<<<<<< HEAD
     "augment_images": "colour_jitter",  # rand_augment takes as long to trace as all the rest
+=======
+    "augment_images": "colour_jitter",  # rand_augment takes as long to trace as the rest
+>>>>>>> core
     "progressive_resizing": "0.5,0.4",
 }
 
@@ -52,8 +56,18 @@ def command(data, run, **options):
     """`fit` of a tiny model"""
     settings = TINY | options
     sets = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "training", "fit", "photos", "--data", str(data),
-            "--out", str(run), *sets]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "training",
+        "fit",
+        "photos",
+        "--data",
+        str(data),
+        "--out",
+        str(run),
+        *sets,
+    ]
 
 
 def resume(run):
@@ -73,10 +87,10 @@ def checkpoint(step):
 
 
 def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp_path, capsys):
-    assert latest(tmp_path) is None
+    assert latest_checkpoint(tmp_path) is None
     for step in (4, 12):
         checkpoint(step).write(tmp_path / f"step-{step:010}.npz")
-    assert latest(tmp_path).step == 12
+    assert latest_checkpoint(tmp_path).step == 12
     newest = tmp_path / "step-0000000012.npz"
     whole = newest.read_bytes()
     middle = len(whole) // 2
@@ -84,7 +98,7 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
     for content in (damaged, whole[:-30], b""):
         newest.write_bytes(content)
 
-        found = latest(tmp_path)
+        found = latest_checkpoint(tmp_path)
 
         assert found.step == 4
         assert found.best == {"best": 0.5, "epoch": 1}
@@ -96,12 +110,12 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
 
 
 def test_an_epoch_that_was_begun_is_finished_by_itself():
-    assert stretches(0, 20, 5) == [(0, 20)]
-    assert stretches(7, 20, 5) == [(7, 10), (10, 20)]
-    assert stretches(16, 20, 5) == [(16, 20)]
-    assert stretches(10, 20, 5) == [(10, 20)]
-    assert stretches(7, 20, 5, apart=True) == [(7, 10), (10, 15), (15, 20)]
-    assert stretches(10, 20, 5, apart=True) == [(10, 15), (15, 20)]
+    assert epoch_spans(0, 20, 5) == [(0, 20)]
+    assert epoch_spans(7, 20, 5) == [(7, 10), (10, 20)]
+    assert epoch_spans(16, 20, 5) == [(16, 20)]
+    assert epoch_spans(10, 20, 5) == [(10, 20)]
+    assert epoch_spans(7, 20, 5, separate=True) == [(7, 10), (10, 15), (15, 20)]
+    assert epoch_spans(10, 20, 5, separate=True) == [(10, 15), (15, 20)]
 
 
 def test_other_images_are_another_run(photographs):
@@ -139,9 +153,12 @@ def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, sta
     task = {"run": str(killed), "kills": 10, "first": first[3:], "resume": resume(killed)[3:]}
 
     result = subprocess.run(
-        [sys.executable, KILL_RUNS], input=json.dumps(task), check=True, text=True,
+        [sys.executable, KILL_RUNS],
+        input=json.dumps(task),
+        check=True,
+        text=True,
         stdout=subprocess.PIPE,
-    )  # fmt: skip
+    )
 
     assert reference.wait() == 0
     steps = json.loads(result.stdout)
@@ -229,7 +246,7 @@ def test_a_folder_that_becomes_read_only_ends_the_run(
         rf"denied.*\. When that is mended, go on with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, errors.splitlines()[-1])
-    assert latest(run / "checkpoints").step > 0
+    assert latest_checkpoint(run / "checkpoints").step > 0
 
 
 @pytest.mark.slow

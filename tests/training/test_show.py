@@ -41,7 +41,7 @@ def test_command_writes_sheet_balance_unreadable_files_and_rates(uneven, tmp_pat
     assert (out / "unreadable.txt").read_text().startswith(str(uneven / "red" / "broken.jpg"))
     assert Image.open(out / "sheet.png").size[0] > 1000
     (out / "mine.txt").write_text("")
-    with pytest.raises(SystemExit, match="holds other things; name another one with --out"):
+    with pytest.raises(SystemExit, match="holds other files; choose another one with --out"):
         main(["data", "--data", str(uneven), "--out", str(out)])
 
 

@@ -106,19 +106,20 @@ class RunFolder:
             InputError: where it cannot.
         """
         state = self.state
-        if state == "finished":
-            problem = "holds a finished run;"
-        elif resume:
+        empty = self.path.is_dir() and not any(self.path.iterdir())
+        if state == "new" and self.path.exists() and not (empty or self.config.exists()):
+            state = "not empty"
+        problems = {
+            "finished": "holds a finished run;",
+            "unfinished": f"holds an unfinished run; resume it with --resume {self}, or",
+            "not empty": "is not empty;",
+        }
+        if resume and state != "finished":
             return
-        elif state == "unfinished":
-            problem = f"holds an unfinished run; resume it with --resume {self}, or"
-        elif self.config.exists() or not self.path.exists():
-            return
-        elif self.path.is_dir() and not any(self.path.iterdir()):
-            return
-        else:
-            problem = "is not empty;"
-        raise InputError(f"the run folder {self} {problem} choose another one with --out.")
+        if state in problems:
+            raise InputError(
+                f"the run folder {self} {problems[state]} choose another one with --out."
+            )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

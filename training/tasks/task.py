@@ -66,14 +66,14 @@ class Task(abc.ABC):
             if fields[field] != defaults[field]:
                 refuse(field, fields[field], f"left at its default with task={recipe.task}")
 
-    def check_sources(self, recipe: "Recipe") -> None:
+    def check_sources(self, recipe: "Recipe") -> None:  # noqa: B027 (nothing by default)
         """Checks that files which the recipe names exist, before anything is read.
 
         Raises:
             InputError: where they do not, or are missing in the recipe.
         """
 
-    def check_model(self, model: ViT, name: str) -> None:
+    def check_model(self, model: ViT, name: str) -> None:  # noqa: B027 (nothing by default)
         """Checks that a saved model can be evaluated and used.
 
         Raises:
