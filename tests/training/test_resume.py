@@ -43,11 +43,7 @@ ALL = {  # that is random, or kept from step to step
     "ema_momentum": 0.9,
     "gradient_accumulation_steps": 2,
     "augment": "flip,random_erasing(probability=0.5),mixup_or_cutmix",
-<<<<<<< HEAD
     "augment_images": "colour_jitter",  # rand_augment takes as long to trace as all the rest
-=======
-    "augment_images": "colour_jitter",  # rand_augment takes as long to trace as the rest
->>>>>>> core
     "progressive_resizing": "0.5,0.4",
 }
 
