@@ -1,6 +1,7 @@
 """model.keras + formats -> a folder of verified artefacts, and a report of what they cost."""
 
 import contextlib
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence

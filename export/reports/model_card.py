@@ -42,7 +42,7 @@ def format_card(model: keras.Model, run: RunFolder, options: Options) -> str:
 
     Args:
         model: the trained model.
-        run: RunFolder that it is in; the card quotes its config.json and evaluation.json, if they exist.
+        run: RunFolder of the model; the card quotes config.json and evaluation.json if they exist.
         options: Options; author, license and version are used.
     """
     endpoints = endpoints_of(model)

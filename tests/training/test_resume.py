@@ -33,7 +33,7 @@ TINY = {
     "batch_size": 4,
     "jit_compile": False,
     "validation_fraction": 0.25,
-    "epochs": 150,
+    "epochs": 100,
     "validate_every": 5,
 }
 ALL = {  # that is random, or kept from step to step
@@ -43,8 +43,8 @@ ALL = {  # that is random, or kept from step to step
     "ema_momentum": 0.9,
     "gradient_accumulation_steps": 2,
     "augment": "flip,random_erasing(probability=0.5),mixup_or_cutmix",
-    "augment_images": "rand_augment(layers=1),colour_jitter",
-    "progressive_resizing": "0.5,0.4",
+    "augment_images": "colour_jitter",  # rand_augment takes as long to trace as all the rest
+    "progressive_resizing": "0.5,0.1",  # runs are killed at both sizes
 }
 
 
@@ -163,7 +163,7 @@ def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, sta
     same_run(alone, killed)
     for run in (alone, killed):
         with open(run / "throughput.csv") as file:
-            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(150))
+            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(100))
 
 
 def newest(run):
