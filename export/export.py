@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,23 @@ from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing, write_json, write_text
 
 Data = str | tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model to export, with the images and settings of its artefacts.
+
+    Attributes:
+        model: the trained model.
+        images: {"calibration", "search", "evaluation": Images}.
+        samples: the evaluation images and the model's answers.
+        options: Options.
+    """
+
+    model: keras.Model
+    images: dict[str, Images]
+    samples: Samples
+    options: Options
 
 
 def export_model(
@@ -72,21 +90,17 @@ def export_model(
     subject = load_subject(model_path, data, data_dir, count, options)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    rows, reasons = [], []
-    for merged in dict.fromkeys(merge_tokens):
-        for name in kinds:
-            with prepared(subject, name, merged) as source:
-                for kind in kinds[name]:
-                    try:
-                        rows.append(_export_one(source, subject.samples, name, kind, merged, out))
-                    except RefusedError as error:
-                        reasons.append(str(error))
-                        print(f"Not written: {error}", flush=True)
-    files = metadata_files(subject.model)
-    if "labels.txt" in files:
-        write_text(out / "labels.txt", files["labels.txt"])
-    card = format_card(subject.model, pathlib.Path(model_path).parent, options)
-    write_text(out / "model_card.md", card)
+    rows: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    for merged, name in itertools.product(dict.fromkeys(merge_tokens), kinds):
+        with prepared(subject, name, merged) as source:
+            for kind in kinds[name]:
+                try:
+                    rows.append(_export_one(source, subject.samples, name, kind, merged, out))
+                except RefusedError as error:
+                    reasons.append(str(error))
+                    print(f"Not written: {error}", flush=True)
+    _describe(subject, pathlib.Path(model_path).parent, out)
     print(format_table(rows))
     if reasons:
         raise InputError("; ".join(reasons))
@@ -127,6 +141,14 @@ def _export_one(
     return row
 
 
+def _describe(subject: Subject, run: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes labels.txt, if there are labels, and model_card.md."""
+    files = metadata_files(subject.model)
+    if "labels.txt" in files:
+        write_text(out / "labels.txt", files["labels.txt"])
+    write_text(out / "model_card.md", format_card(subject.model, run, subject.options))
+
+
 def export_artefact(
     model: keras.Model | str | pathlib.Path,
     name: str,
@@ -162,23 +184,6 @@ def export_artefact(
     subject = load_subject(model, data, data_dir, count, options)
     with prepared(subject, name, merge_tokens) as source:
         return publish(source, subject.samples, name, quantization, pathlib.Path(target))
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A model to export, and what its artefacts are made and judged with.
-
-    Attributes:
-        model: the trained model.
-        images: {"calibration", "search", "evaluation": Images}.
-        samples: the evaluation images and the model's answers.
-        options: Options.
-    """
-
-    model: keras.Model
-    images: dict[str, Images]
-    samples: Samples
-    options: Options
 
 
 def load_subject(

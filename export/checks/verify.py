@@ -18,7 +18,7 @@ BATCH_SIZE = 32
 
 
 class RefusedError(InputError):
-    """An artefact is not good enough, or cannot be made here, and was not published."""
+    """An artefact is not good enough, or cannot be written here, and was not published."""
 
 
 @dataclasses.dataclass(frozen=True)

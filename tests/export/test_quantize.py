@@ -27,7 +27,7 @@ from export.tflite.convert import write_tflite
 from export.tflite.flatbuffer import count_operations
 from export.tflite.int8_search import write_int8
 from export.tflite.quantize import StaticQuantizer, find_parts
-from export.tflite.smooth_quant import smooth
+from export.tflite.smooth_quant import smooth_channels
 from vit_keras import InputError, load_model
 from vit_keras.utils.statistics import change_of_accuracy
 
@@ -369,7 +369,7 @@ def test_a_square_image_may_be_merged_down_to_few_patches():
 def test_smoothing_keeps_the_function_and_evens_out_the_channels(model, source, data, tmp_path):
     images, path = load_images(model, data=data), tmp_path / "smoothed"
 
-    smooth(source, path, images["calibration"])
+    smooth_channels(source, path, images["calibration"])
 
     before, after = (
         ask_tflite(Interpreter(str(file)), images["search"].pixels)["probabilities"]
