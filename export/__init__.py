@@ -48,7 +48,7 @@ def to_saved_model(
         {"format", "quantization", "bytes", "accuracy", ...}, see `export.export.publish`.
 
     Raises:
-        InputError: when the artefact is not good enough, or cannot be made; nothing is written.
+        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
     """
     return _export(
         model,
@@ -113,7 +113,7 @@ def to_tflite(
         {"format", "quantization", "bytes", "accuracy", ...}, see `export.export.publish`.
 
     Raises:
-        InputError: when the artefact is not good enough, or cannot be made; nothing is written.
+        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
     """
     return _export(
         model,
@@ -181,7 +181,7 @@ def to_onnx(
         {"format", "quantization", "bytes", "accuracy", ...}, see `export.export.publish`.
 
     Raises:
-        InputError: when the artefact is not good enough, or cannot be made; nothing is written.
+        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
     """
     return _export(
         model,
@@ -244,7 +244,7 @@ def to_web(
         as `to_tflite`, for the .tflite file in the page, which is verified in LiteRT's interpreter.
 
     Raises:
-        InputError: when the artefact is not good enough, or cannot be made; nothing is written.
+        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
     """
     return _export(
         model,

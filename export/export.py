@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,13 +20,30 @@ from export.options import Options
 from export.reports.model_card import format_card
 from export.reports.report import add_to_report, format_table
 from export.source import Source
-from training.recipe import run_of
+from training.recipe import RunFolder, run_of
 from vit_keras.model import load_any
 from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing, write_json, write_text
 
 Data = str | tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model to export, with the images and settings of its artefacts.
+
+    Attributes:
+        model: the trained model.
+        images: {"calibration", "search", "evaluation": Images}.
+        samples: the evaluation images and the model's answers.
+        options: Options.
+    """
+
+    model: keras.Model
+    images: dict[str, Images]
+    samples: Samples
+    options: Options
 
 
 def export_model(
@@ -73,21 +91,17 @@ def export_model(
     subject = load_subject(model_path, data, data_dir, count, options)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    rows, reasons = [], []
-    for merged in dict.fromkeys(merge_tokens):
-        for name in kinds:
-            with prepared(subject, name, merged) as source:
-                for kind in kinds[name]:
-                    try:
-                        rows.append(_export_one(source, subject.samples, name, kind, merged, out))
-                    except RefusedError as error:
-                        reasons.append(str(error))
-                        print(f"Not written: {error}", flush=True)
-    files = metadata_files(subject.model)
-    if "labels.txt" in files:
-        write_text(out / "labels.txt", files["labels.txt"])
-    card = format_card(subject.model, run_of(model_path), options)
-    write_text(out / "model_card.md", card)
+    rows: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    for merged, name in itertools.product(dict.fromkeys(merge_tokens), kinds):
+        with prepared(subject, name, merged) as source:
+            for kind in kinds[name]:
+                try:
+                    rows.append(_export_one(source, subject.samples, name, kind, merged, out))
+                except RefusedError as error:
+                    reasons.append(str(error))
+                    print(f"Not written: {error}", flush=True)
+    _describe(subject, run_of(model_path), out)
     print(format_table(rows))
     if reasons:
         raise InputError("; ".join(reasons))
@@ -128,6 +142,14 @@ def _export_one(
     return row
 
 
+def _describe(subject: Subject, run: RunFolder, out: pathlib.Path) -> None:
+    """Writes labels.txt, if there are labels, and model_card.md."""
+    files = metadata_files(subject.model)
+    if "labels.txt" in files:
+        write_text(out / "labels.txt", files["labels.txt"])
+    write_text(out / "model_card.md", format_card(subject.model, run, subject.options))
+
+
 def export_artefact(
     model: keras.Model | str | pathlib.Path,
     name: str,
@@ -163,23 +185,6 @@ def export_artefact(
     subject = load_subject(model, data, data_dir, count, options)
     with prepared(subject, name, merge_tokens) as source:
         return publish(source, subject.samples, name, quantization, pathlib.Path(target))
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A model to export, and what its artefacts are made and judged with.
-
-    Attributes:
-        model: the trained model.
-        images: {"calibration", "search", "evaluation": Images}.
-        samples: the evaluation images and the model's answers.
-        options: Options.
-    """
-
-    model: keras.Model
-    images: dict[str, Images]
-    samples: Samples
-    options: Options
 
 
 def load_subject(

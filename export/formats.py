@@ -25,7 +25,7 @@ from export.tflite.flatbuffer import count_operations
 from export.tflite.int8_search import write_int8
 from export.tflite.metadata import attach_metadata
 from export.tflite.quantize import write_dynamic, write_float16, write_int16x8
-from export.web.writer import MODEL, in_folder, write_page, write_page_model
+from export.web.writer import MODEL, add_page, in_folder, write_page_model
 from vit_keras.images.preprocessing import Preprocessing
 
 Writer = Callable[[keras.Model, pathlib.Path, Options], None]
@@ -145,7 +145,7 @@ FORMATS = {
         target=web_folder,
         write=write_page_model,
         kinds={kind: in_folder(KINDS[kind]) for kind in ("float32", "float16", "dynamic")},
-        finish=write_page,
+        finish=add_page,
         runtime="tflite",  # verified in LiteRT: no browser needed
         model_file=MODEL,
         count_operations=count_operations,

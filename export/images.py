@@ -120,8 +120,8 @@ def _find(model, path, data, data_dir):
     if data and (not labelled or _is_flat(data)):
         return _unlabelled(model, data, data_dir)
     if data:
-        found = find_splits(data, model.preprocessing.channels, data_dir=data_dir)
-        splits = {split: load() for split, load in found.items()}
+        loaders = find_splits(data, model.preprocessing.channels, data_dir=data_dir)
+        splits = {split: load() for split, load in loaders.items()}
         return _with_classes(model, splits, data), True, data
     run = run_of(path)
     if run.config.exists():
@@ -155,9 +155,9 @@ def _is_flat(data):
 
 
 def _unlabelled(model, data, data_dir):
-    found = find_splits(data, model.preprocessing.channels, data_dir=data_dir, labelled=False)
-    split = "train" if "train" in found else next(iter(found))
-    return {"train": found[split]()}, False, f"{data}, labels unknown"
+    loaders = find_splits(data, model.preprocessing.channels, data_dir=data_dir, labelled=False)
+    split = "train" if "train" in loaders else next(iter(loaders))
+    return {"train": loaders[split]()}, False, f"{data}, labels unknown"
 
 
 def _with_classes(model, splits, data):

@@ -18,7 +18,7 @@ BATCH_SIZE = 32
 
 
 class RefusedError(InputError):
-    """An artefact is not good enough, or cannot be made here, and was not published."""
+    """An artefact is not good enough, or cannot be written here, and was not published."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +84,9 @@ def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
         f"{endpoints.raw} of pixels": of_pixels,
     }
     for extra in endpoints.saved_model_extras(model, options):
-        expected[f"{extra.output} of files"] = ask(tf.function(extra.function), sized)
+        expected[f"{extra.output} of files"] = ask(tf.function(extra.build()), sized)
     for extra in endpoints.extras(model, options):
-        function = tf.function(extra.function)
+        function = tf.function(extra.build())
         expected[f"{extra.output} of files"] = ask(function, sized)
         expected[f"{extra.output} of pixels"] = ask(function, images.pixels)
     return Samples(images.files, images.pixels, images.labels, expected, images.source)

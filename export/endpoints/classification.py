@@ -1,5 +1,7 @@
 """ViT with classes -> the functions that its artefacts compute, and how answers are judged."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -104,7 +106,7 @@ class Classification(Endpoints):
             Extra(
                 "attention",
                 "attention",
-                lambda images: attention_rollout(model, images),
+                lambda: functools.partial(attention_rollout, model),
                 shape=model.config.grid,
                 description=ATTENTION,
                 bounds=(0.0, 1.0),
@@ -113,29 +115,32 @@ class Classification(Endpoints):
 
     def saved_model_extras(self, model: keras.Model, options: Options) -> list[Extra]:
         """The embedding."""
-        network = embedder(model)
         return [
             Extra(
                 "embed",
                 "embedding",
-                network,
-                shape=network.output_shape[1:],
+                lambda: embedder(model),
+                shape=model.get_layer("head").input.shape[1:],
                 description="what the classifier reads",
             )
         ]
 
-    def serve(
-        self, model: keras.Model, answers: tf.Tensor, options: Options
-    ) -> dict[str, tf.Tensor]:
-        """Probabilities, and the labels, scores and numbers of the most probable classes."""
+    def server(
+        self, model: keras.Model, options: Options
+    ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        """The function that adds labels, scores and numbers of the most probable classes."""
         labels = tf.constant(self.labels(model))
-        scores, classes = tf.math.top_k(answers, min(options.top_k, labels.shape[0]))
-        return {
-            "probabilities": answers,
-            "classes": classes,
-            "labels": tf.gather(labels, classes),
-            "scores": scores,
-        }
+
+        def serve(probabilities):
+            scores, classes = tf.math.top_k(probabilities, min(options.top_k, labels.shape[0]))
+            return {
+                "probabilities": probabilities,
+                "classes": classes,
+                "labels": tf.gather(labels, classes),
+                "scores": scores,
+            }
+
+        return serve
 
     def served_description(self, model: keras.Model, options: Options) -> str:
         """What the byte signatures of a SavedModel return, Markdown."""

@@ -24,7 +24,8 @@ class Extra:
     Attributes:
         signature: the signature of a SavedModel that returns it, for image files.
         output: its name.
-        function: normalised images (batch, height, width, channels) -> the tensor.
+        build: builds the function that computes it: normalised images (batch, height, width,
+            channels) -> tensor.
         shape: of the tensor, without the batch.
         description: a phrase.
         bounds: the least and greatest value, or None.
@@ -32,7 +33,7 @@ class Extra:
 
     signature: str
     output: str
-    function: Callable[[tf.Tensor], tf.Tensor]
+    build: Callable[[], Callable[[tf.Tensor], tf.Tensor]]
     shape: tuple[int, ...]
     description: str
     bounds: tuple[float, float] | None = None
@@ -123,11 +124,11 @@ class Endpoints:
         """What only a SavedModel returns."""
         return []
 
-    def serve(
-        self, model: keras.Model, answers: tf.Tensor, options: Options
-    ) -> dict[str, tf.Tensor]:
-        """Answers (batch, ...) -> what the byte signatures of a SavedModel return."""
-        return {self.output: answers}
+    def server(
+        self, model: keras.Model, options: Options
+    ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        """The function of answers to what the byte signatures of a SavedModel return."""
+        return lambda answers: {self.output: answers}
 
     # Words for the users of a SavedModel
 

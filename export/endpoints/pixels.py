@@ -26,13 +26,13 @@ def pixel_function(
         called `images`.
     """
     endpoints = endpoints_of(model)
-    extras = endpoints.extras(model, options)
+    extras = {extra.output: extra.build() for extra in endpoints.extras(model, options)}
     in_graph = options.preprocess == "in-graph"
 
     def answer(images):
         normalised = model.preprocessing.normalise(images) if in_graph else images
         answers = {endpoints.output: endpoints.activate(model(normalised))}
-        return answers | {extra.output: extra.function(normalised) for extra in extras}
+        return answers | {name: function(normalised) for name, function in extras.items()}
 
     shape = (batch, *model.input_shape[1:])
     return answer, tf.TensorSpec(shape, "uint8" if in_graph else "float32", "images")

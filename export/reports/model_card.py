@@ -53,7 +53,7 @@ def format_card(model: keras.Model, run: RunFolder, options: Options) -> str:
         name=model.name,
         facts=facts,
         intended_use=endpoints.intended_use,
-        architecture=_table(architecture, ("field of ViTConfig", "value")),
+        architecture=_two_columns(architecture, ("setting", "value")),
         training=_training(run),
         metrics=(
             endpoints.metrics(evaluation)
@@ -113,8 +113,8 @@ def _training(run: RunFolder) -> str:
     config = run.read_config()
     recipe = config["recipe"].items()
     settings = {key: value for key, value in recipe if value not in (None, "", [], {})}
-    return _table(settings | config["versions"], ("setting", "value"))
+    return _two_columns(settings | config["versions"], ("setting", "value"))
 
 
-def _table(values: dict[str, Any], headers: tuple[str, str]) -> str:
+def _two_columns(values: dict[str, Any], headers: tuple[str, str]) -> str:
     return tabulate(values.items(), headers, "github", disable_numparse=True)

@@ -20,10 +20,10 @@ NOTES = """
 
 def format_table(rows: list[Row]) -> str:
     """Rows that `publish` returned, each with its "path", as a Markdown table."""
-    return _table([_cells(row) for row in rows], headers="keys")
+    return _markdown([_cells(row) for row in rows], headers="keys")
 
 
-def _table(rows: Any, headers: Any) -> str:
+def _markdown(rows: Any, headers: Any) -> str:
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
@@ -96,8 +96,8 @@ def _format_search(search: dict[str, Any]) -> str:
             "Distance: how far answers move when only this part is in int8; of a classifier, the "
             "probability that moves to other classes.",
             "",
-            _table(scan, headers="keys"),
+            _markdown(scan, headers="keys"),
             "",
-            _table(tries, headers=("parts in float", "accuracy")),
+            _markdown(tries, headers=("parts in float", "accuracy")),
         ]
     )

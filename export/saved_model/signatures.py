@@ -76,10 +76,11 @@ def signatures(
         {signature: (its function, TensorSpec of its input)}.
     """
     endpoints, preprocessing = endpoints_of(model), model.preprocessing
+    serve = endpoints.server(model, options)
     *_, channels = model.input_shape
 
     def answer(images):
-        return endpoints.serve(model, endpoints.activate(network(images)), options)
+        return serve(endpoints.activate(network(images)))
 
     def decode(image_bytes):
         return decode_batch(image_bytes, preprocessing, options.max_pixels)
@@ -88,8 +89,8 @@ def signatures(
         feature = {"image/encoded": tf.io.FixedLenFeature((), tf.string)}
         return answer(decode(tf.io.parse_example(examples, feature)["image/encoded"]))
 
-    def extra_function(extra):
-        return lambda image_bytes: {extra.output: extra.function(decode(image_bytes))}
+    def extra_signature(output, function):
+        return lambda image_bytes: {output: function(decode(image_bytes))}
 
     image_bytes = tf.TensorSpec((None,), tf.string, "image_bytes")
     examples = tf.TensorSpec((None,), tf.string, "examples")
@@ -101,7 +102,10 @@ def signatures(
         "serve_examples": (from_examples, examples),
         "serve_images": (lambda images: answer(preprocessing(images)), any_size),
         f"serve_{endpoints.raw}": (lambda images: {endpoints.raw: network(images)}, normalised),
-        **{extra.signature: (extra_function(extra), image_bytes) for extra in extras},
+        **{
+            extra.signature: (extra_signature(extra.output, extra.build()), image_bytes)
+            for extra in extras
+        },
     }
 
 

@@ -20,7 +20,7 @@ from export.endpoints import endpoints_of
 from export.images import Images
 from export.source import Source
 from export.tflite.quantize import THREADS, Part, StaticQuantizer
-from export.tflite.smooth_quant import smooth
+from export.tflite.smooth_quant import smooth_channels
 
 SCANNED = 32  # images on which each part is tried alone
 
@@ -49,7 +49,7 @@ def write_int8(source: Source, path: pathlib.Path) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         smoothed = pathlib.Path(folder) / "smoothed"
-        smooth(source.path, smoothed, source.images["calibration"])
+        smooth_channels(source.path, smoothed, source.images["calibration"])
         quantizer = StaticQuantizer(smoothed, source.images["calibration"], 8)
         return Int8Search(source, quantizer, path).run()
 

@@ -25,7 +25,7 @@ IMAGES = 32
 TINY = 1e-6  # keeps a channel that is always zero from a division by zero
 
 
-def smooth(source: str | pathlib.Path, path: str | pathlib.Path, images: Images) -> None:
+def smooth_channels(source: str | pathlib.Path, path: str | pathlib.Path, images: Images) -> None:
     """Writes the smoothed file.
 
     A norm stays as it is if operations other than fully connected layers read it.

@@ -82,7 +82,7 @@ def in_folder(
     return write_inside
 
 
-def write_page(model: keras.Model, path: pathlib.Path, options: Options) -> None:
+def add_page(model: keras.Model, path: pathlib.Path, options: Options) -> None:
     """Adds the page to a folder with a .tflite file of uint8 pixels.
 
     Args:
