@@ -17,14 +17,13 @@ from vit_keras.layers.pooling import AttentionPool, Pool, SequencePool
 from vit_keras.layers.stems import ConvolutionStem, ResNetStem
 from vit_keras.model import ViT, build_vit, get_config, load_model
 from vit_keras.tasks.distillation import Distiller, Teacher
+from vit_keras.tasks.losses import mae_loss, mim_loss
 from vit_keras.tasks.masked import (
     DecoderConfig,
     MaskedAutoencoder,
     MaskedImageModel,
     build_mae,
     build_mim,
-    mae_loss,
-    mim_loss,
 )
 from vit_keras.utils.errors import InputError
 from vit_keras.variants import VARIANTS

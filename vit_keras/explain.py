@@ -1,4 +1,4 @@
-"""A model, and images -> what it attends to, and what its first layers have learned."""
+"""A model and images -> its attention, and the patterns of its first layers."""
 
 import keras
 import numpy as np
@@ -8,25 +8,27 @@ from vit_keras.layers.positions import sincos2d
 from vit_keras.model import get_config
 from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError
+from vit_keras.utils.types import Tensor
 
 FUSIONS = {"mean": ops.mean, "max": ops.max, "min": ops.min}
 
 
-def attention_maps(model, images):
-    """What every token attends to, in every head of every block.
+def attention_maps(model: keras.Model, images: Tensor) -> list[Tensor]:
+    """Computes the attention of every token, in every head of every block.
 
-    The weights are computed anew from what enters each block: the model is not changed, and what
-    nobody looks at costs nothing. They take 4 * heads * tokens^2 bytes an image and block.
+    The weights are recomputed from the input of each block: the model does not change, and
+    prediction without explanation costs nothing extra. They take 4 * heads * tokens^2 bytes for
+    each image and block.
 
     Args:
         model: ViT.
         images: (batch, height, width, channels), normalised, as the model takes them.
 
     Returns:
-        one tensor of the backend for each block, in order: float32 (batch, heads, queries,
+        One tensor of the backend for each block, in order: float32 (batch, heads, queries,
         tokens), whose rows sum to 1. Queries and tokens are, in this order, those of
-        `model.config.prefix_tokens` and the patches row by row; the queries of a trimmed last
-        block are the first tokens alone, and where tokens are merged they are what is left.
+        `model.config.prefix_tokens` and the patches row by row. The queries of a trimmed last
+        block are only the first tokens; after merging there are fewer tokens.
 
     Raises:
         InputError: for a model that `build_vit` did not make.
@@ -35,26 +37,27 @@ def attention_maps(model, images):
     return _attention_weights(model, images, names)
 
 
-def attention_rollout(model, images, fusion="mean"):
-    """How much each patch counts in what the head reads, through all blocks.
+def attention_rollout(model: keras.Model, images: Tensor, fusion: str = "mean") -> Tensor:
+    """Computes the share of each patch in the head's input, through all blocks.
 
     Attention rollout, arXiv:2005.00928, section 3: for each block the heads are fused, the
     identity is added for the residual connection, rows are normalised, and the blocks'
-    matrices multiplied. The result is read as the model pools: the row of the [CLS] token (of a
-    distilled model the mean of its and the distillation token's), the mean of the patches' rows,
-    or the rows weighted by the attention of the pooling itself.
+    matrices multiplied. The rows of the result are pooled as the model pools tokens: the row of
+    the [CLS] token (in a distilled model the mean of its row and the distillation token's), the
+    mean of the patches' rows, or the rows weighted by the attention of the pooling.
 
     Args:
-        model: ViT; also works in graphs of TensorFlow.
+        model: ViT; also works in TensorFlow graphs.
         images: as in `attention_maps`.
         fusion: of the heads, "mean", "max" or "min".
 
     Returns:
-        a tensor of the backend, float32 (batch, rows, columns) of the grid of patches. Tokens
+        A tensor of the backend, float32 (batch, rows, columns) of the grid of patches. Tokens
         before the patches are left out, and each map sums to 1.
 
     Raises:
-        InputError: for a model that merges tokens, or that `build_vit` did not make.
+        InputError: for a model that merges tokens, that `build_vit` did not make, or another
+            fusion.
     """
     config = get_config(model)
     check_choice("fusion", fusion, tuple(FUSIONS))
@@ -67,7 +70,7 @@ def attention_rollout(model, images, fusion="mean"):
     pools = ["pool", "pool_dist"] if config.distilled else ["pool"]
     names = [f"block_{index}" for index in range(config.depth)]
     weights = _attention_weights(model, images, [*names, *pools])
-    fused = [FUSIONS[fusion](each, axis=1) for each in weights]
+    fused = [FUSIONS[fusion](attention, axis=1) for attention in weights]
     tokens = roll_out(fused[: config.depth])
     rows = [ops.matmul(pooled, tokens)[:, 0] for pooled in fused[config.depth :]]
     patches = sum(rows)[:, config.prefix_count :]  # (batch, patches)
@@ -75,8 +78,8 @@ def attention_rollout(model, images, fusion="mean"):
     return ops.reshape(patches, (-1, *config.grid))
 
 
-def roll_out(attentions):
-    """How much of each first token is in each last one.
+def roll_out(attentions: list[Tensor]) -> Tensor:
+    """Computes the share of each input token in each output token of several blocks.
 
     Args:
         attentions: of each block, (batch, queries, tokens), heads fused.
@@ -84,7 +87,7 @@ def roll_out(attentions):
     Returns:
         (batch, queries of the last block, tokens of the first), rows that sum to 1.
     """
-    result = None
+    result: Tensor = None
     for attention in attentions:
         attention = attention + ops.eye(*attention.shape[1:], dtype=attention.dtype)
         attention = attention / ops.sum(attention, axis=-1, keepdims=True)
@@ -92,17 +95,21 @@ def roll_out(attentions):
     return result
 
 
-def _attention_weights(model, images, names):
+def _attention_weights(model: keras.Model, images: Tensor, names: list[str]) -> list[Tensor]:
+    """Attention weights of the layers with these names."""
     layers = [model.get_layer(name) for name in names]
     inputs = keras.Model(model.input, [layer.input for layer in layers])(images)
     return [
-        ops.cast(layer.attention_weights(entering), "float32")
-        for layer, entering in zip(layers, inputs, strict=True)
+        ops.cast(layer.attention_weights(layer_input), "float32")
+        for layer, layer_input in zip(layers, inputs, strict=True)
     ]
 
 
-def position_similarity(model):
-    """Cosines between the positions of all patches: figure 7 of arXiv:2010.11929, in the middle.
+def position_similarity(model: keras.Model) -> np.ndarray:
+    """Computes cosines between the positions of all patches: arXiv:2010.11929, figure 7, middle.
+
+    Args:
+        model: ViT.
 
     Returns:
         float32 array (rows, columns, rows, columns): [1, 2] is the map of the patch in row 1 and
@@ -122,12 +129,16 @@ def position_similarity(model):
     return (table @ table.T).reshape(rows, columns, rows, columns)
 
 
-def patch_filters(model, count=28):
-    """Principal components of the patch projection's filters: figure 7, on the left.
+def patch_filters(model: keras.Model, count: int = 28) -> np.ndarray:
+    """Computes principal components of the patch projection's filters: figure 7, left.
+
+    Args:
+        model: ViT.
+        count: number of components.
 
     Returns:
         float32 array (count, patch_size, patch_size, channels), of length 1 each, the most
-        important first; fewer if there are fewer. Of shifted patches, the part in the middle.
+        important first; fewer if there are fewer. Of shifted patches, the part without a shift.
 
     Raises:
         InputError: for a model whose patches are not projected from pixels.
@@ -143,7 +154,7 @@ def patch_filters(model, count=28):
     filters = filters.reshape(-1, config.width)
     filters = filters - filters.mean(axis=1, keepdims=True)
     components, _, _ = np.linalg.svd(filters, full_matrices=False)
-    # The sign of a component is anybody's choice: its largest number is positive here.
+    # The sign of a component is arbitrary: make its largest number positive.
     largest = np.abs(components).argmax(axis=0)
     components = components * np.sign(components[largest, np.arange(components.shape[1])])
     return components.T[:count].reshape(-1, size, size, channels)

@@ -1,10 +1,14 @@
 """A variant's name and overrides -> ViTConfig: the table of published sizes."""
 
+from typing import Any
+
 from vit_keras.config import ViTConfig
 from vit_keras.utils.errors import InputError, did_you_mean
 
 
-def _vit(patch_size, width, depth, heads, mlp_width, **options):
+def _vit(
+    patch_size: int, width: int, depth: int, heads: int, mlp_width: int, **options: Any
+) -> ViTConfig:
     return ViTConfig.from_fields(
         patch_size=patch_size,
         width=width,
@@ -23,11 +27,11 @@ _SIZES = {  # width, depth, heads, mlp_width
     "h": (1280, 32, 16, 5120),
 }
 
-_CCT = {"stem": "convolutions", "pooling": "sequence", "qkv_bias": False}
+_CCT: dict[str, Any] = {"stem": "convolutions", "pooling": "sequence", "qkv_bias": False}
 
 # Adding a variant: one row here, with its source, and its parameter count in
 # tests/vit_keras/test_variants.py.
-VARIANTS = {
+VARIANTS: dict[str, ViTConfig] = {
     # arXiv:2010.11929, table 1; Ti and S as in arXiv:2106.10270, table 2.
     "vit_ti16": _vit(16, *_SIZES["ti"]),
     "vit_s32": _vit(32, *_SIZES["s"]),
@@ -47,8 +51,8 @@ VARIANTS = {
     "vit_gigantic14": _vit(14, 1664, 48, 16, 8192),
     # arXiv:2305.13035, the shape-optimised model; mlp_width 4304.
     "vit_so400m14": _vit(14, 1152, 27, 16, 4304),
-    # Hybrids: arXiv:2106.10270, section 3.1, and R50+B/16 of arXiv:2010.11929; patch_size counts
-    # the pixels of the image that become a token, 32 for R+Ti/16, too.
+    # Hybrids: arXiv:2106.10270, section 3.1, and R50+B/16 of arXiv:2010.11929. patch_size is in
+    # pixels of the image, so it is 32 for R+Ti/16.
     "vit_r_ti16": _vit(32, *_SIZES["ti"], stem="resnet"),
     "vit_r26_s32": _vit(32, *_SIZES["s"], stem="resnet", stem_blocks=(2, 2, 2, 2)),
     "vit_r50_b16": _vit(16, *_SIZES["b"], stem="resnet", stem_blocks=(3, 4, 9)),
@@ -119,8 +123,8 @@ VARIANTS = {
     "cct_2_3x2": _vit(4, 128, 2, 2, 128, image_size=32, **_CCT),
     "cct_7_3x1": _vit(2, 256, 7, 4, 512, image_size=32, **_CCT),
     "cct_14_7x2": _vit(16, 384, 14, 6, 1152, **{**_CCT, "stem_kernel": 7}),
-    # This project's, for images of 28-64 px: Ti with small patches; mini, half as deep; nano, whose
-    # many short heads and two blocks won on 6,000 images of Fashion-MNIST; CCT-2/3x2 narrowed.
+    # This project's, for images of 28-64 px: Ti with small patches; mini, half as deep; nano, two
+    # blocks with many short heads, the best on 6,000 images of Fashion-MNIST; a narrower CCT-2/3x2.
     "vit_ti2": _vit(2, *_SIZES["ti"], image_size=32),
     "vit_ti4": _vit(4, *_SIZES["ti"], image_size=32),
     "vit_ti7": _vit(7, *_SIZES["ti"], image_size=28),
@@ -132,8 +136,15 @@ VARIANTS = {
 }
 
 
-def resolve_config(variant, **overrides):
-    """Gives the ViTConfig of a variant's name (or of a ViTConfig) with fields replaced.
+def resolve_config(variant: str | ViTConfig, **overrides: Any) -> ViTConfig:
+    """Returns the ViTConfig of a variant with fields replaced.
+
+    Args:
+        variant: a row of VARIANTS, or a ViTConfig.
+        **overrides: fields of ViTConfig and its block.
+
+    Returns:
+        ViTConfig.
 
     Raises:
         InputError: unknown variant or field, with the nearest names.

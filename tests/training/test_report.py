@@ -1,4 +1,4 @@
-"""A report tells a run in one file that asks for nothing else, and shows names as they are."""
+"""A report is one file that loads nothing else; it describes the run and escapes names."""
 
 import base64
 import csv
@@ -12,12 +12,14 @@ from support.pages import Page
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from training.reports.html import escape, write_page
+from training.reports.figures import image_grid
+from training.reports.html import write_page
+from training.reports.markdown import escape, markdown_table
 from training.reports.metrics import format_classes, reliability
-from training.runs.folder import cost, read_columns
+from training.runs.folder import RunFolder, read_columns
 
 
-def test_report_is_one_file_with_all_pictures_inside(run_folder):
+def test_html_report_contains_its_pictures_and_loads_nothing(run_folder):
     page = Page(run_folder / "report.html")
 
     start = "data:image/png;base64,"
@@ -34,45 +36,54 @@ def test_report_is_one_file_with_all_pictures_inside(run_folder):
     assert "url(" not in text
 
 
-def test_both_reports_tell_the_run(run_folder, recipe):
+def test_both_reports_describe_the_run(run_folder, recipe):
     evaluation = json.loads((run_folder / "evaluation.json").read_text())
     texts = " ".join(Page(run_folder / "report.html").texts)
 
-    for heading in ("Training", "Confusion matrix", "The most confident mistakes", "Calibration",
-                    "Classes", "Environment", "Recipe"):  # fmt: skip
+    headings = (
+        "Training",
+        "Confusion matrix",
+        "The most confident mistakes",
+        "Calibration",
+        "Classes",
+        "Environment",
+        "Recipe",
+    )
+    for heading in headings:
         assert f"\n## {heading}\n" in (run_folder / "report.md").read_text()
         assert heading in texts
-    for told in (
+    for fact in (
         f"{evaluation['accuracy']:.1%}",
         "of 6 validation images, which also chose the model",
         "18 train, 6 validation",
         f"{evaluation['parameters']:,} parameters",
-        f"3 epochs in {evaluation['training_seconds']:.0f} s",
+        "3 epochs in ",
+        f"{evaluation['epoch_seconds']:.1f} s each with validation (median)",
         f"expected calibration error is {evaluation['ece']:.1%}",
-        recipe.data,
+        recipe.data.dataset,
     ):
-        assert told in texts
+        assert fact in texts
     assert evaluation["seconds"] > evaluation["training_seconds"] > 0
 
 
-def test_predictions_are_those_that_were_evaluated(run_folder):
+def test_predictions_agree_with_the_evaluation(run_folder):
     evaluation = json.loads((run_folder / "evaluation.json").read_text())
     with open(run_folder / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
 
-    right = [row["true"] == row["predicted"] for row in rows]
-    assert np.mean(right) == pytest.approx(evaluation["accuracy"])
+    correct = [row["true"] == row["predicted"] for row in rows]
+    assert np.mean(correct) == pytest.approx(evaluation["accuracy"])
     assert all(f"/{row['true']}/" in row["image"] for row in rows)
-    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)  # of two classes
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)  # there are two classes
 
 
-def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
-    pace = read_columns(run_folder / "pace.csv")
-    # 4 steps of 4 images; up to 0.003 in the first epoch, then half a cosine down to 0.
-    epochs, rates = pace["learning_rate"]
+def test_throughput_and_tensorboard_hold_the_learning_rate(run_folder):
+    throughput = read_columns(run_folder / "throughput.csv")
+    # 4 steps of 4 images: warm-up to 0.003 in the first epoch, then half a cosine down to 0.
+    epochs, rates = throughput["learning_rate"]
     assert epochs == [1, 2, 3]
     assert rates == pytest.approx([0.003, 0.0015, 0])
-    assert pace["images"][1] == [16, 16, 16]
+    assert throughput["images"][1] == [16, 16, 16]
 
     logged = EventAccumulator(str(run_folder / "tensorboard" / "train"))
     logged.Reload()
@@ -81,20 +92,23 @@ def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
     assert {"epoch_loss", "epoch_accuracy"} <= set(logged.Tags()["tensors"])
 
 
-def test_cost_by_hand(tmp_path):
-    (tmp_path / "pace.csv").write_text(
+def test_duration_is_the_sum_of_epochs_and_their_medians(tmp_path):
+    (tmp_path / "throughput.csv").write_text(
         "epoch,learning_rate,images,seconds,validation_seconds\n"
         "0,0.1,100,10,2\n1,0.1,100,2,1\n2,0,100,4,1\n"
     )
 
-    assert cost(tmp_path / "pace.csv") == {
-        "epochs": 3, "training_seconds": 20.0, "epoch_seconds": 5.0, "images_a_second": 25.0,
-    }  # fmt: skip
-    assert cost(tmp_path / "none.csv") == {}
+    assert RunFolder(tmp_path).duration() == {
+        "epochs": 3,
+        "training_seconds": 20.0,
+        "epoch_seconds": 5.0,
+        "images_a_second": 25.0,
+    }
+    assert RunFolder(tmp_path / "none").duration() == {}
 
 
-def test_reliability_by_hand():
-    confidence = np.array([0.95, 0.95, 0.6, 0.61])  # 0.6 = 9 / 15 belongs to the bin below it
+def test_reliability_counts_images_and_accuracy_in_bins_of_confidence():
+    confidence = np.array([0.95, 0.95, 0.6, 0.61])  # 0.6 = 9 / 15 is in the bin below it
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
 
     images, accuracy, mean = reliability(probabilities, np.array([0, 1, 0, 1]))
@@ -108,10 +122,22 @@ def test_reliability_by_hand():
 
 @pytest.mark.parametrize(
     "name",
-    ["<b>x|y</b>", "<script>alert(1)</script>", "a_b _c_ __d__", "*x* `y` ~~z~~", r"\|\<", "007",
-     "[x](http://y.z)", "![x](http://y.z/p.png)", "&lt;&amp;", "C #", "$x_1$", "<http://y.z>"],
-)  # fmt: skip
-def test_names_are_shown_and_do_nothing(name, tmp_path):
+    [
+        "<b>x|y</b>",
+        "<script>alert(1)</script>",
+        "a_b _c_ __d__",
+        "*x* `y` ~~z~~",
+        r"\|\<",
+        "007",
+        "[x](http://y.z)",
+        "![x](http://y.z/p.png)",
+        "&lt;&amp;",
+        "C #",
+        "$x_1$",
+        "<http://y.z>",
+    ],
+)
+def test_names_are_shown_as_they_are(name, tmp_path):
     scores = {"precision": 0.5, "recall": 0.25, "f1": 1 / 3, "images": 4}
     text = f"{escape(name)}\n\n{format_classes({'per_class': {name: scores}})}"
 
@@ -124,3 +150,21 @@ def test_names_are_shown_and_do_nothing(name, tmp_path):
     cells = page.texts[len(page.texts) - page.texts[::-1].index(name) :]
     assert [cell for cell in cells if cell.strip()] == ["0.500", "0.250", "0.333", "4"]
     assert (tmp_path / "page.md").read_text().startswith(f"# {escape(name)}\n")
+
+
+def test_markdown_table_writes_cells_as_they_are():
+    table = markdown_table([("007", 1.0), ("b", "1e3")], ("name", "value"))
+
+    assert table.splitlines()[2:] == ["| 007    | 1.0     |", "| b      | 1e3     |"]
+
+
+def test_image_grid_draws_row_by_row():
+    images = [np.full((2, 3), number / 5) for number in range(5)]
+
+    figure = image_grid(images, 3, (1, 1), titles=["a", "b"], margin=(0.5, 0))
+
+    assert figure.get_size_inches().tolist() == [3.5, 2]
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0]
+    assert figure.axes[3].images[0].get_array().max() == 0.6
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "b", ""]
+    assert not any(axes.axison for axes in figure.axes)

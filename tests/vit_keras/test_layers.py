@@ -24,9 +24,9 @@ from vit_keras import (
     TransformerBlock,
 )
 from vit_keras.layers.attention import softmax
+from vit_keras.layers.masking import Unpatch
 from vit_keras.layers.mlp import gelu
 from vit_keras.layers.positions import sincos2d
-from vit_keras.tasks.masked import Unpatch
 
 
 def numpy(tensor):

@@ -160,6 +160,12 @@ def test_at_most_half_of_the_patches_are_merged():
     assert np.isfinite(np.asarray(model(images(model)))).all()
 
 
+def test_a_square_image_can_be_merged_to_a_single_patch():
+    model = tiny_model(image_size=8, depth=3, merge_tokens=9)
+
+    assert model.get_layer("block_2").output[0].shape[1] == 1 + 1  # 4, 2, 1 patches
+
+
 @pytest.mark.parametrize("value", [-1, 2.5, True, "4"])
 def test_impossible_numbers_of_tokens_are_refused(value):
     with pytest.raises(InputError, match="merge_tokens must be a whole number of at least 0"):

@@ -1,4 +1,4 @@
-"""uint8 images of any size -> normalised model input, by one rule that travels with the model."""
+"""uint8 images of any size -> normalised model input, by a rule saved with the model."""
 
 import dataclasses
 import functools
@@ -7,6 +7,7 @@ import keras
 
 from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
+from vit_keras.utils.types import Shape, Tensor
 
 RESIZES = ("squash", "crop")
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -14,16 +15,17 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What a model was trained to see. Call it on images; it runs inside tf.data as well.
+    """The preprocessing a model was trained with. Call it on images; it also runs inside tf.data.
 
     Attributes:
         image_size: (height, width) of the result, pixels; an int for a square.
-        resize: "crop" keeps the aspect ratio and cuts what is left over on the longer side;
-            "squash" stretches the whole image to the new shape.
+        resize: "crop" keeps the aspect ratio and crops the longer side; "squash" stretches the
+            whole image to the new shape.
         crop: fraction of the resized image's sides kept around its centre, in (0, 1]; 0.875
             resizes to 256 pixels and keeps 224.
         interpolation: "bilinear" or "bicubic", antialiased when the image shrinks.
-        mean, std: of each channel, as fractions of the brightest value (255).
+        mean: of each channel, as a fraction of the brightest value (255).
+        std: standard deviation of each channel, as a fraction of the brightest value.
 
     Raises:
         InputError: for a value outside these.
@@ -36,7 +38,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", as_image_size(self.image_size))
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
@@ -54,36 +56,65 @@ class Preprocessing:
             )
 
     @property
-    def channels(self):
+    def channels(self) -> int:
+        """The number of channels of an image."""
         return len(self.mean)
 
-    def __call__(self, images):
-        """(height, width, channels), or with a batch axis, 0..255 -> float32, normalised."""
+    def __call__(self, images: Tensor) -> Tensor:
+        """Resizes, crops and normalises images.
+
+        Args:
+            images: (height, width, channels), or with a batch axis, 0..255.
+
+        Returns:
+            float32 of image_size, normalised.
+        """
         return self.normalise(self.to_size(images))
 
-    def keeps(self, shape):
-        """Whether images of this shape, (..., height, width, channels), stay as they are."""
+    def keeps(self, shape: Shape) -> bool:
+        """Checks whether images of a shape are neither resized nor cropped.
+
+        Args:
+            shape: (..., height, width, channels).
+
+        Returns:
+            True if `to_size` does not change such images.
+        """
         return tuple(shape[-3:-1]) == self.image_size and self.crop == 1
 
-    def to_size(self, images):
-        """Resizes and crops images of 0..255 to image_size; returns float32."""
-        images = self._to_float(images)  # resizing whole numbers would round in some contexts
+    def to_size(self, images: Tensor) -> Tensor:
+        """Resizes and crops images to image_size.
+
+        Args:
+            images: (height, width, channels), or with a batch axis, 0..255.
+
+        Returns:
+            float32 of image_size, 0..255.
+        """
+        images = self._to_float(images)  # resizing integers would round in some contexts
         if self.keeps(images.shape):
             return images
         return self._centre_crop(self._resize(images))
 
-    def normalise(self, images):
-        """(..., channels) of 0..255 -> (value / 255 - mean) / std"""
+    def normalise(self, images: Tensor) -> Tensor:
+        """Computes (value / 255 - mean) / std.
+
+        Args:
+            images: (..., channels), 0..255.
+
+        Returns:
+            float32 of the same shape.
+        """
         return self._rescale(images)
 
-    # Layers, because they take TensorFlow's tensors inside tf.data on every backend.
+    # Keras layers, because they accept TensorFlow tensors inside tf.data on every backend.
 
     @functools.cached_property
-    def _to_float(self):
+    def _to_float(self) -> keras.layers.Layer:
         return keras.layers.Rescaling(1.0, dtype="float32")
 
     @functools.cached_property
-    def _resize(self):
+    def _resize(self) -> keras.layers.Layer:
         height, width = (round(side / self.crop) for side in as_image_size(self.image_size))
         return keras.layers.Resizing(
             height,
@@ -95,14 +126,14 @@ class Preprocessing:
         )
 
     @functools.cached_property
-    def _centre_crop(self):
+    def _centre_crop(self) -> keras.layers.Layer:
         return keras.layers.CenterCrop(*as_image_size(self.image_size), dtype="float32")
 
     @functools.cached_property
-    def _rescale(self):
+    def _rescale(self) -> keras.layers.Layer:
         scale = [1 / (255 * std) for std in self.std]
         offset = [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
-        alike = len(set(scale)) == len(set(offset)) == 1
-        # A number takes half the time of a list.
-        numbers = (scale[0], offset[0]) if alike else (scale, offset)
-        return keras.layers.Rescaling(*numbers, dtype="float32", name="rescale")
+        same_for_all_channels = len(set(scale)) == len(set(offset)) == 1
+        if same_for_all_channels:  # a number takes half the time of a list
+            return keras.layers.Rescaling(scale[0], offset[0], dtype="float32", name="rescale")
+        return keras.layers.Rescaling(scale, offset, dtype="float32", name="rescale")

@@ -25,8 +25,8 @@ class MultiHeadSelfAttention(BlockLayer):
     Args:
         heads: divides width; required unless there is a block.
         queries: how many tokens, the first ones, attend and are returned; 0 for all.
-        block: BlockConfig, of which the layer uses heads, attention_dropout as `dropout`,
-            qkv_bias, qk_norm, locality_attention as `local`, and norm_epsilon.
+        block: BlockConfig; the layer uses its heads, attention_dropout (as `dropout`), qkv_bias,
+            qk_norm, locality_attention (as `local`) and norm_epsilon.
         **options: dropout, the fraction of attention weights dropped; qkv_bias, qk_norm and
             norm_epsilon as in BlockConfig; local for its locality_attention (arXiv:2112.13492,
             section 3.2); arguments of every Keras layer.
@@ -128,14 +128,14 @@ class MultiHeadSelfAttention(BlockLayer):
         query, key, _ = self._query_key_value(tokens)
         return self._weights(query, key, sizes)
 
-    def _query_key_value(self, tokens):
+    def _query_key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(batch, tokens, width) -> three of (batch, heads, tokens, width / heads)."""
         query, key, value = (split_heads(x, self.block.heads) for x in self._project(tokens))
         if self.block.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         return query, key, value
 
-    def _project(self, tokens):
+    def _project(self, tokens: Tensor) -> Any:
         """(batch, tokens, width) -> three of that shape, the queries perhaps with fewer tokens."""
         if not self.queries:
             return ops.split(self.qkv(tokens), 3, axis=-1)
@@ -146,7 +146,7 @@ class MultiHeadSelfAttention(BlockLayer):
             query, key_value = query + self.qkv.bias[:width], key_value + self.qkv.bias[width:]
         return query, *ops.split(key_value, 2, axis=-1)
 
-    def _weights(self, query, key, sizes):
+    def _weights(self, query: Tensor, key: Tensor, sizes: Tensor) -> Tensor:
         """Queries, keys (batch, heads, tokens, width / heads) -> attention weights."""
         local = self.block.locality_attention
         query = query / self.temperature if local else query * query.shape[-1] ** -0.5

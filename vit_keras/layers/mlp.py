@@ -20,8 +20,7 @@ class MLP(BlockLayer):
 
     Args:
         hidden: units between the two layers; required unless there is a block.
-        block: BlockConfig, of which the layer uses mlp_width as `hidden`, dropout, gelu and
-            swiglu.
+        block: BlockConfig; the layer uses its mlp_width (as `hidden`), dropout, gelu and swiglu.
         **options: dropout, gelu, swiglu as in BlockConfig; arguments of every Keras layer. With
             swiglu the first layer is twice as wide, and its output is silu of the first half times
             the second half (arXiv:2002.05202).

@@ -1,7 +1,11 @@
 """Tokens -> normalised tokens."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from vit_keras.utils.types import Tensor
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
 
@@ -11,20 +15,21 @@ class LayerNorm(keras.layers.LayerNormalization):
     """Keras's LayerNormalization in the order of operations that exports best.
 
     (..., width) -> (..., width). Written as (x - mean) / sqrt(variance + epsilon) * gamma + beta
-    it becomes 7 TFLite operations instead of 11, and gamma and beta fold into the Dense behind
-    it. Statistics are taken in float32 under mixed precision.
+    it becomes 7 TFLite operations instead of 11, and gamma and beta fold into the Dense layer that
+    follows. Statistics are computed in float32 under mixed precision.
 
     Args:
         epsilon: added to the variance.
+        **kwargs: arguments of every Keras layer.
     """
 
-    def __init__(self, epsilon=1e-6, **kwargs):
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(epsilon=epsilon, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**keras.layers.Layer.get_config(self), "epsilon": self.epsilon}
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         x = ops.cast(inputs, "float32")
         x = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(x), axis=-1, keepdims=True)

@@ -13,6 +13,7 @@ from vit_keras.layers.merging import tokens_and_sizes
 from vit_keras.layers.mlp import MLP
 from vit_keras.layers.norm import LayerNorm
 from vit_keras.utils.checks import check_choice
+from vit_keras.utils.types import Tensor
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
 
@@ -24,20 +25,24 @@ class Pool(keras.layers.Layer):
     """Picks one token of an image, or averages its patches.
 
     (batch, tokens, width) -> (batch, width). The layers of this file also take [tokens, sizes],
-    sizes (batch, tokens, 1): a token counts for as many patches as it stands for.
+    sizes (batch, tokens, 1), the number of patches in each token, which is its weight.
 
     Args:
         kind: "cls", the first token; "dist", the second; "mean", the average of the patch tokens.
-        prefix: how many tokens stand before the patches.
+        prefix: number of tokens before the patches.
+        **kwargs: arguments of every Keras layer.
+
+    Raises:
+        InputError: for another kind.
     """
 
-    def __init__(self, kind, prefix=0, **kwargs):
+    def __init__(self, kind: str, prefix: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_choice("kind", kind, KINDS)
         self.kind = kind
         self.prefix = prefix
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         tokens, sizes = tokens_and_sizes(inputs)
         if self.kind != "mean":
             return tokens[:, KINDS.index(self.kind)]
@@ -47,12 +52,19 @@ class Pool(keras.layers.Layer):
         sizes = sizes[:, self.prefix :]
         return ops.sum(tokens * sizes, axis=1) / ops.sum(sizes, axis=1)
 
-    def attention_weights(self, inputs):
-        """What each token counts for where all stand for one patch: (1, 1, 1, tokens)."""
+    def attention_weights(self, inputs: Tensor) -> Tensor:
+        """Returns the weight of each token if none were merged.
+
+        Args:
+            inputs: as in `call`.
+
+        Returns:
+            (1, 1, 1, tokens), a row that sums to 1.
+        """
         count = tokens_and_sizes(inputs)[0].shape[1]
-        chosen = slice(self.prefix, None) if self.kind == "mean" else [KINDS.index(self.kind)]
+        pooled = slice(self.prefix, None) if self.kind == "mean" else [KINDS.index(self.kind)]
         weights = np.zeros((1, 1, 1, count), "float32")
-        weights[..., chosen] = 1.0
+        weights[..., pooled] = 1.0
         return ops.convert_to_tensor(weights / weights.sum())
 
 
@@ -61,14 +73,17 @@ class AttentionPool(BlockLayer):
     """A learned probe attends to the patch tokens, and an MLP follows: the "MAP" head.
 
     (batch, tokens, width) -> (batch, width). arXiv:2106.04560, section 3.2, and big_vision's
-    MAPHead: there is no LayerNorm before the attention, and the probe is no part of a residual.
+    MAPHead: without a LayerNorm before the attention, and without a residual around it.
 
     Args:
-        heads: attention heads; divides width.
-        mlp_width: hidden units of the MLP.
-        norm_epsilon: added to the variance in the MLP's LayerNorm.
-        gelu: "exact", "tanh" or "quick".
-        prefix: how many tokens stand before the patches; they are left out, as in timm.
+        heads: attention heads; divides width. Required unless there is a block.
+        mlp_width: hidden units of the MLP; required unless there is a block.
+        prefix: number of tokens before the patches; they are ignored, as in timm.
+        block: BlockConfig; the layer uses its heads, mlp_width, norm_epsilon and gelu.
+        **options: norm_epsilon and gelu as in BlockConfig; arguments of every Keras layer.
+
+    Raises:
+        InputError: for a missing size, or a value that BlockConfig refuses.
     """
 
     block_arguments: ClassVar[dict[str, str]] = {
@@ -93,7 +108,7 @@ class AttentionPool(BlockLayer):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "prefix": self.prefix}
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Any) -> None:
         tokens_shape, _ = tokens_and_sizes(inputs_shape)
         width, dtype = tokens_shape[-1], self.dtype_policy
         pooled_shape = (None, 1, width)
@@ -109,19 +124,30 @@ class AttentionPool(BlockLayer):
         for layer in (self.query, self.projection, self.norm, self.mlp):
             layer.build(pooled_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         weights, value = self._attend(inputs)
         x = self.projection(join_heads(ops.matmul(weights, value)))
         x = x + self.mlp(self.norm(x))
         return x[:, 0]
 
-    def attention_weights(self, inputs):
-        """What each token counts for in each head: (batch, heads, 1, tokens)."""
+    def attention_weights(self, inputs: Tensor) -> Tensor:
+        """Computes the weight of each token in each head.
+
+        Args:
+            inputs: as in `call`.
+
+        Returns:
+            (batch, heads, 1, tokens), rows that sum to 1; 0 for the prefix.
+        """
         weights, _ = self._attend(inputs)
         return ops.pad(weights, ((0, 0), (0, 0), (0, 0), (self.prefix, 0)))
 
-    def _attend(self, inputs):
-        """-> weights (batch, heads, 1, patches), values (batch, heads, patches, width / heads)"""
+    def _attend(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes attention weights and values.
+
+        Returns:
+            (batch, heads, 1, patches) and (batch, heads, patches, width / heads).
+        """
         tokens, sizes = tokens_and_sizes(inputs)
         query = split_heads(
             self.query(self.probe), self.block.heads
@@ -140,26 +166,33 @@ class AttentionPool(BlockLayer):
 
 @_register
 class SequencePool(keras.layers.Layer):
-    """A mean of all tokens, weighted by how much each matters, which is learned.
+    """A mean of all tokens with learned weights.
 
     (batch, tokens, width) -> (batch, width). CCT, arXiv:2104.05704, section 3.2.
     """
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Any) -> None:
         tokens_shape, _ = tokens_and_sizes(inputs_shape)
         self.importance = keras.layers.Dense(1, name="importance", dtype=self.dtype_policy)
         self.importance.build(tokens_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         tokens, sizes = tokens_and_sizes(inputs)
         return ops.sum(self._weights(tokens, sizes) * tokens, axis=1)
 
-    def attention_weights(self, inputs):
-        """What each token counts for: (batch, 1, 1, tokens)."""
+    def attention_weights(self, inputs: Tensor) -> Tensor:
+        """Computes the weight of each token.
+
+        Args:
+            inputs: as in `call`.
+
+        Returns:
+            (batch, 1, 1, tokens), rows that sum to 1.
+        """
         weights = self._weights(*tokens_and_sizes(inputs))
         return ops.reshape(weights, (-1, 1, 1, weights.shape[1]))
 
-    def _weights(self, tokens, sizes):
+    def _weights(self, tokens: Tensor, sizes: Tensor) -> Tensor:
         scores = self.importance(tokens)  # (batch, tokens, 1)
         if sizes is not None:
             scores = scores + ops.log(sizes)

@@ -1,16 +1,19 @@
 """Grid of patches -> position table: fixed sine-cosine, or learned and resized to another grid."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 
-def sincos2d(rows, columns, width, temperature=10_000.0):
-    """The fixed position table of SimpleViT (arXiv:2205.01580, section 2).
+def sincos2d(rows: int, columns: int, width: int, temperature: float = 10_000.0) -> np.ndarray:
+    """Computes the fixed position table of SimpleViT (arXiv:2205.01580, section 2).
 
-    Each patch gets [sin x, cos x, sin y, cos y] at width / 4 frequencies, which fall
+    Each patch gets [sin x, cos x, sin y, cos y] at width / 4 frequencies, which decrease
     geometrically from 1 to 1 / temperature.
 
     Args:
-        rows, columns: the grid of patches.
+        rows: of the grid of patches.
+        columns: of the grid of patches.
         width: D, divisible by 4.
         temperature: ratio of the highest to the lowest frequency.
 
@@ -24,13 +27,16 @@ def sincos2d(rows, columns, width, temperature=10_000.0):
     return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1).astype("float32")
 
 
-def resize_positions(table, old_grid, new_grid, how):
-    """Resizes a learned table of positions to another grid; rows before the patches' are kept.
+def resize_positions(
+    table: np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int], method: str
+) -> np.ndarray:
+    """Resizes a learned position table to another grid; the prefix's rows do not change.
 
     Args:
         table: (prefix + old rows * old columns, width).
-        old_grid, new_grid: (rows, columns).
-        how: a key of RESIZES.
+        old_grid: (rows, columns).
+        new_grid: (rows, columns).
+        method: a key of RESIZES.
 
     Returns:
         float32 array (prefix + new rows * new columns, width).
@@ -40,40 +46,44 @@ def resize_positions(table, old_grid, new_grid, how):
     prefix = len(table) - old_grid[0] * old_grid[1]
     grid = table[prefix:].reshape(*old_grid, -1)
     down, across = (
-        resize_matrix(old, new, how) for old, new in zip(old_grid, new_grid, strict=True)
+        resize_matrix(old, new, method) for old, new in zip(old_grid, new_grid, strict=True)
     )
     grid = np.einsum("ry,cx,yxd->rcd", down, across, grid, optimize=True)
     return np.concatenate([table[:prefix], grid.reshape(-1, table.shape[1])]).astype("float32")
 
 
-def resize_patches(kernel, size, how):
+def resize_patches(kernel: np.ndarray, size: int, method: str) -> np.ndarray:
     """Resamples a patch kernel so that resized images keep their tokens, by the pseudo-inverse.
 
     FlexiViT, arXiv:2212.08013, section 3.4: the kernel w' with resize(patch) . w' = patch . w for
-    every patch, when patches grow, and the nearest to it when they shrink.
+    every patch if patches grow, and the least-squares solution if they shrink.
 
     Args:
-        kernel: (height, width, channels, tokens' width).
+        kernel: (height, width, channels, token width).
         size: pixels, the side of the new patches.
-        how: a key of RESIZES, the resizing that the patches would undergo.
+        method: a key of RESIZES, with which the images are resized.
 
     Returns:
-        float32 array (size, size, channels, tokens' width).
+        float32 array (size, size, channels, token width).
     """
     if kernel.shape[0] == kernel.shape[1] == size:
         return kernel
-    down, across = (np.linalg.pinv(resize_matrix(old, size, how).T) for old in kernel.shape[:2])
+    down, across = (np.linalg.pinv(resize_matrix(old, size, method).T) for old in kernel.shape[:2])
     return np.einsum("ry,cx,yxio->rcio", down, across, kernel, optimize=True).astype("float32")
 
 
-def resize_matrix(old, new, how):
-    """The (new, old) matrix that resizes one axis of a grid.
+def resize_matrix(old: int, new: int, method: str) -> np.ndarray:
+    """Computes the matrix that resizes one axis of a grid.
 
     Args:
-        old, new: lengths of the axis.
-        how: a key of RESIZES.
+        old: length of the axis.
+        new: its length after resizing.
+        method: a key of RESIZES.
+
+    Returns:
+        float64 array (new, old).
     """
-    kernel, support, antialias, corners = RESIZES[how]
+    kernel, support, antialias, corners = RESIZES[method]
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     if corners:
         centres = np.linspace(0, old - 1, new)
@@ -81,7 +91,7 @@ def resize_matrix(old, new, how):
     reach = int(np.ceil(support * stretch)) + 1
     taps = np.floor(centres)[:, None] + np.arange(-reach, reach + 1)  # (new, taps)
     weights = kernel((taps - centres[:, None]) / stretch)
-    if antialias:  # what lies outside is left out; otherwise it repeats the border
+    if antialias:  # values outside are left out; otherwise the border is repeated
         weights = np.where((taps >= 0) & (taps < old), weights, 0.0)
     weights = weights / weights.sum(axis=1, keepdims=True)
     matrix = np.zeros((new, old))
@@ -90,14 +100,14 @@ def resize_matrix(old, new, how):
     return matrix
 
 
-def _linear(x):
+def _linear(x: np.ndarray) -> np.ndarray:
     return np.maximum(0.0, 1.0 - np.abs(x))
 
 
-def _cubic(a):
+def _cubic(a: float) -> Callable[[np.ndarray], np.ndarray]:
     """Keys's cubic convolution, IEEE Trans. ASSP 29 (6), 1981."""
 
-    def kernel(x):
+    def kernel(x: np.ndarray) -> np.ndarray:
         x = np.abs(x)
         near = ((a + 2) * x - (a + 3)) * x * x + 1
         far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
@@ -106,8 +116,8 @@ def _cubic(a):
     return kernel
 
 
-# Name -> kernel, its support on either side, antialiased when shrinking, corners on corners.
-RESIZES = {
+# Name -> kernel, its support on either side, antialiased when shrinking, corners aligned.
+RESIZES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, bool, bool]] = {
     # Google's: scipy.ndimage.zoom(order=1), vision_transformer's checkpoint.py.
     "corners": (_linear, 1, False, True),
     # DeiT, MAE and Hugging Face: torch's interpolate(mode="bicubic").
@@ -116,6 +126,6 @@ RESIZES = {
     "bicubic_antialias": (_cubic(-0.5), 2, True, False),
     # FlexiViT: jax.image.resize(method="linear").
     "linear_antialias": (_linear, 1, True, False),
-    # Patch kernels of Google's and FlexiViT's: tf.image.resize.
+    # Patch kernels of Google's models and FlexiViT: tf.image.resize.
     "linear": (_linear, 1, False, False),
 }

@@ -1,1 +1,1 @@
-"""What a ViT learns besides classes."""
+"""Training objectives besides classification."""

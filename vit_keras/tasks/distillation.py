@@ -1,8 +1,10 @@
 """Student and teacher -> the model that `fit` is called on: distillation as in DeiT.
 
 arXiv:2012.12877, section 4: the [CLS] token's head learns the labels, the distillation token's
-what the teacher says. A student without that token learns both with its one head.
+head the teacher's output. A student without that token learns both with its only head.
 """
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,38 +13,41 @@ from keras import ops
 from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.layers.positions import resize_matrix
 from vit_keras.model import HEADS, ViT
-from vit_keras.tasks.losses import AsGiven
+from vit_keras.tasks.losses import PerExampleLoss
 from vit_keras.utils.checks import as_image_size, check_choice
 from vit_keras.utils.errors import InputError, did_you_mean
+from vit_keras.utils.types import Tensor
 
 
-def hard_loss(logits, taught, temperature=1.0):
-    """Cross-entropy with the class the teacher decided for (equation 3).
+def hard_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Computes the cross-entropy with the class that the teacher predicts (equation 3).
 
     Args:
-        logits, taught: (batch, classes), the student's and the teacher's.
-        temperature: plays no part.
+        logits: (batch, classes), the student's.
+        teacher_logits: (batch, classes).
+        temperature: unused.
 
     Returns:
-        (batch,)
+        (batch,).
     """
-    decided = ops.argmax(taught, axis=-1)
-    return keras.losses.sparse_categorical_crossentropy(decided, logits, from_logits=True)
+    predicted = ops.argmax(teacher_logits, axis=-1)
+    return keras.losses.sparse_categorical_crossentropy(predicted, logits, from_logits=True)
 
 
-def soft_loss(logits, taught, temperature=1.0):
-    """KL divergence from the teacher's probabilities to the student's (equation 2).
+def soft_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Computes the KL divergence from the teacher's to the student's probabilities (equation 2).
 
     Args:
-        logits, taught: (batch, classes), the student's and the teacher's.
-        temperature: both are divided by it, and the result multiplied by its square. The paper's
-            is 3; the authors' code divides by the number of classes as well, this does not.
+        logits: (batch, classes), the student's.
+        teacher_logits: (batch, classes).
+        temperature: divides both logits; its square multiplies the result. The paper's is 3; the
+            authors' code also divides by the number of classes, this function does not.
 
     Returns:
-        (batch,)
+        (batch,).
     """
     student = ops.log_softmax(logits / temperature, axis=-1)
-    teacher = ops.log_softmax(taught / temperature, axis=-1)
+    teacher = ops.log_softmax(teacher_logits / temperature, axis=-1)
     return temperature**2 * ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
 
 
@@ -53,58 +58,62 @@ _RESIZES = {"bilinear": "linear_antialias", "bicubic": "bicubic_antialias"}
 
 
 class Teacher(keras.layers.Layer):
-    """What a model says about images that were prepared for a student.
+    """Logits of a model for images that were prepared for a student.
 
     (batch, height, width, channels), normalised as the student's -> (batch, classes), logits in the
-    order of the student's classes. In between, the images are stretched to the model's own size and
-    normalised as it expects them. The model is made untrainable.
+    order of the student's classes. The layer stretches the images to the model's own size and
+    normalises them as the model expects. The model becomes untrainable.
 
     Args:
         model: a ViT, any other Keras model, or a layer; images to logits.
         student: ViT.
-        preprocessing: Preprocessing of a model that is no ViT; the student's by default. Its
-            cropping plays no part: the teacher sees what the student sees.
-        class_names: in the order of the model's logits; those of a ViT, or none.
-        probabilities: whether that is what the model gives, in place of logits.
+        preprocessing: Preprocessing of a model that is not a ViT; the student's by default. Its
+            crop is ignored: the teacher sees the same part of an image as the student.
+        class_names: in the order of the model's logits, or none; ignored for a ViT, which has its
+            own.
+        probabilities: whether the model returns probabilities instead of logits.
+        **kwargs: arguments of every Keras layer.
 
     Raises:
-        InputError: where the model cannot see the student's images, or does not know its classes.
+        InputError: if the model's channels do not fit the student's images, or a class of the
+            student is unknown to it.
     """
 
     def __init__(
-        self, model, student, preprocessing=None, class_names=(), probabilities=False, **kwargs
-    ):
+        self,
+        model: keras.Model | keras.layers.Layer,
+        student: ViT,
+        preprocessing: Preprocessing | None = None,
+        class_names: tuple[str, ...] = (),
+        probabilities: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if isinstance(model, ViT):
             preprocessing, class_names = model.preprocessing, model.class_names
-        preprocessing = preprocessing or student.preprocessing
         self.model = model
-        dtypes = [image.dtype for image in getattr(model, "inputs", None) or []]
-        self.whole_numbers = any(not keras.backend.is_float_dtype(dtype) for dtype in dtypes)
         self.probabilities = probabilities
-        self.seen = student.preprocessing
-        self.preprocessing: Preprocessing = preprocessing
-        if preprocessing.channels not in (self.seen.channels, 3):
+        self.student_preprocessing = student.preprocessing
+        self.preprocessing: Preprocessing = preprocessing or student.preprocessing
+        dtypes = [image.dtype for image in getattr(model, "inputs", None) or []]
+        self.integer_inputs = any(not keras.backend.is_float_dtype(dtype) for dtype in dtypes)
+        channels = student.preprocessing.channels
+        if self.preprocessing.channels not in (channels, 3):
             raise InputError(
-                f"the teacher sees {preprocessing.channels} channels, and the student's images "
-                f"have {self.seen.channels}."
+                f"the teacher's images have {self.preprocessing.channels} channels, the student's "
+                f"{channels}."
             )
-        self.order = None
-        if class_names and student.class_names:
-            for name in student.class_names:
-                if name not in class_names:
-                    raise InputError(
-                        f"the teacher knows no class {name!r}{did_you_mean(name, class_names)}"
-                    )
-            self.order = [class_names.index(name) for name in student.class_names]
+        self.order = _class_order(class_names, student.class_names)
         self.trainable = False
 
-    def call(self, images):
-        pixels = 255 * (images * np.float32(self.seen.std) + np.float32(self.seen.mean))
-        if self.preprocessing.channels != self.seen.channels:
+    def call(self, images: Tensor) -> Tensor:
+        original = self.student_preprocessing
+        mean, std = np.array(original.mean, "float32"), np.array(original.std, "float32")
+        pixels = 255 * (images * std + mean)
+        if self.preprocessing.channels != original.channels:
             pixels = ops.repeat(pixels, self.preprocessing.channels, axis=-1)
         images = self.preprocessing.normalise(self._stretch(pixels))
-        if self.whole_numbers:
+        if self.integer_inputs:
             images = ops.round(images)
         logits = ops.cast(self.model(images, training=False), "float32")
         if self.probabilities:
@@ -113,38 +122,63 @@ class Teacher(keras.layers.Layer):
             logits = ops.take(logits, self.order, axis=-1)
         return ops.stop_gradient(logits)
 
-    def _stretch(self, images):
-        """To the model's size, antialiased, by matrices: XLA has no such resizing for TensorFlow"""
+    def _stretch(self, images: Tensor) -> Tensor:
+        """Resizes to the model's size with antialiasing, as matrix products.
+
+        XLA has no antialiased resizing for TensorFlow.
+        """
         old, new = tuple(images.shape[1:3]), self.preprocessing.image_size
         if old == new:
             return images
-        how = _RESIZES[self.preprocessing.interpolation]
+        method = _RESIZES[self.preprocessing.interpolation]
         down, across = (
-            resize_matrix(*sides, how).astype("float32")
+            resize_matrix(*sides, method).astype("float32")
             for sides in zip(old, as_image_size(new), strict=True)
         )
         return ops.einsum("ry,byxk,cx->brck", down, images, across)
 
 
+def _class_order(
+    teacher_names: tuple[str, ...], student_names: tuple[str, ...]
+) -> list[int] | None:
+    """Returns the teacher's indices of the student's classes; None if either has no names."""
+    if not (teacher_names and student_names):
+        return None
+    for name in student_names:
+        if name not in teacher_names:
+            raise InputError(
+                f"the teacher knows no class {name!r}{did_you_mean(name, teacher_names)}"
+            )
+    return [teacher_names.index(name) for name in student_names]
+
+
 class Distiller(keras.Model):
     """A student with its teacher, to be compiled with the loss for labels, and fitted.
 
-    The student itself is what is saved afterwards; its weights are the ones that are trained. When
-    it is evaluated, the teacher is not asked, and the logits are the mean of both heads.
+    Save the student afterwards: `fit` trains its weights. Evaluation does not use the teacher, and
+    takes the mean of both heads as logits.
 
     Args:
         student: ViT, best one with `distilled`.
-        teacher: Teacher, or a model that one is made of; or None, where the targets are
-            (batch, 2 * classes), the second half probabilities that a teacher has given before.
+        teacher: Teacher, or a model to make one of. None if the targets contain its output: then
+            they are (batch, 2 * classes), and the second half is the teacher's probabilities.
         kind: a key of DISTILLATIONS.
-        share: of the teacher's loss in the whole; the paper's is 0.5 for "hard", 0.1 for "soft".
+        share: weight of the teacher's loss in [0, 1]; the paper's is 0.5 for "hard", 0.1 for
+            "soft".
         temperature: of "soft".
 
     Raises:
         InputError: for an unknown kind, and a teacher with another number of classes.
     """
 
-    def __init__(self, student, teacher=None, kind="hard", share=0.5, temperature=3.0):
+    def __init__(
+        self,
+        student: ViT,
+        teacher: Teacher | keras.Model | None = None,
+        kind: str = "hard",
+        share: float = 0.5,
+        temperature: float = 3.0,
+    ) -> None:
         check_choice("distillation", kind, DISTILLATIONS)
         super().__init__(name=student.name)
         names = HEADS if student.config.distilled else (HEADS[0], HEADS[0])
@@ -157,37 +191,78 @@ class Distiller(keras.Model):
         self.share = share
         self.temperature = temperature
         if teacher:
-            known, classes = teacher(student.input).shape[-1], student.config.num_classes
-            if known != classes:
-                raise InputError(f"the teacher tells {known} classes apart, the student {classes}.")
+            teacher_classes = teacher(student.input).shape[-1]
+            if teacher_classes != student.config.num_classes:
+                raise InputError(
+                    f"the teacher has {teacher_classes} classes, the student "
+                    f"{student.config.num_classes}."
+                )
         self.build(student.input_shape)
 
-    def call(self, images, training=None):
-        """Both heads' logits, as (2, batch, classes)"""
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
+        """Computes both heads' logits.
+
+        Args:
+            images: (batch, height, width, channels), normalised.
+            training: whether to drop units.
+
+        Returns:
+            (2, batch, classes).
+        """
         return ops.stack(self.heads(images, training=training))
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The student's own loss, and in training the teacher's share"""
+    def compute_loss(
+        self,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Tensor = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Mixes the loss for labels and the teacher's; without `training` only the former.
+
+        Args:
+            x: images.
+            y: labels, or labels and the teacher's probabilities.
+            y_pred: (2, batch, classes).
+            sample_weight: (batch,), or None.
+            training: whether the teacher counts.
+
+        Returns:
+            A scalar.
+        """
         if not training:
             logits = ops.mean(y_pred, axis=0)
             return super().compute_loss(x, _labels(y, logits), logits, sample_weight, training)
         logits, distilled = y_pred[0], y_pred[1]
         if self.teacher:
-            taught = self.teacher(x)
+            teacher_logits = self.teacher(x)
         else:
             y, probabilities = ops.split(y, 2, axis=-1)
-            taught = ops.log(ops.maximum(probabilities, 1e-30))
-        own = super().compute_loss(x, y, logits, sample_weight, training)
-        losses = DISTILLATIONS[self.kind](distilled, taught, self.temperature)
-        theirs = AsGiven()(losses, losses, sample_weight)
-        return (1 - self.share) * own + self.share * theirs
+            teacher_logits = ops.log(ops.maximum(probabilities, 1e-30))
+        label_loss = super().compute_loss(x, y, logits, sample_weight, training)
+        losses = DISTILLATIONS[self.kind](distilled, teacher_logits, self.temperature)
+        teacher_loss = PerExampleLoss()(losses, losses, sample_weight)
+        return (1 - self.share) * label_loss + self.share * teacher_loss
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Metrics of the mean of both heads"""
+    def compute_metrics(
+        self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor = None
+    ) -> dict[str, Any]:
+        """Computes the metrics of the mean of both heads.
+
+        Args:
+            x: images.
+            y: as in `compute_loss`.
+            y_pred: (2, batch, classes).
+            sample_weight: (batch,), or None.
+
+        Returns:
+            {name: value}.
+        """
         logits = ops.mean(y_pred, axis=0)
         return super().compute_metrics(x, _labels(y, logits), logits, sample_weight)
 
 
-def _labels(y, logits):
-    """The targets without a teacher's answers, if they have any; class numbers have none"""
+def _labels(y: Tensor, logits: Tensor) -> Tensor:
+    """Targets -> labels, without a teacher's probabilities if there are any."""
     return y if len(y.shape) < 2 else y[..., : logits.shape[-1]]

@@ -1,1 +1,1 @@
-"""Errors, files and statistics."""
+"""Errors, checks, files, statistics and types."""

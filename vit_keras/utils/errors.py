@@ -1,22 +1,23 @@
-"""The one exception that means: what was given cannot be used."""
+"""The exception for unusable input, and helpers for its messages."""
 
 import contextlib
 import difflib
 import sys
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
-    """A mistake in what the caller gave; its message says what it was and what to try.
+    """A mistake in the caller's input. Its message says what is wrong and what to try.
 
-    Every other exception but an OSError is a defect.
+    Every other exception except OSError is a defect of this project.
     """
 
 
 @contextlib.contextmanager
-def one_line_errors():
-    """For command lines: prints a user's mistake as one line and exits with status 1.
+def one_line_errors() -> Iterator[None]:
+    """Prints a user's mistake as one line and exits with status 1; for command lines.
 
-    Ctrl-C ends with status 130, as shells have it. Defects keep their traceback.
+    Ctrl-C exits with status 130, the shells' convention. Defects keep their traceback.
     """
     try:
         yield
@@ -27,13 +28,29 @@ def one_line_errors():
         sys.exit("Error: " + " ".join(str(error).split("\n")))
 
 
-def first_line(error):
-    """What an exception of other people's code says, or its name where it says nothing"""
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an exception's message, or its class name.
+
+    Args:
+        error: any exception.
+
+    Returns:
+        One line.
+    """
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def did_you_mean(name, known):
-    """'; did you mean a, b?' with the nearest of the known names, else '; known are: a, b, ...'"""
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Suggests names for a message.
+
+    Args:
+        name: the unknown name.
+        known: the known names.
+
+    Returns:
+        "; did you mean a, b?" with the nearest known names; "; known are: a, b, ..." if none is
+        near.
+    """
     known = list(known)
     nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     if nearest:

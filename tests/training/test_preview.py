@@ -1,4 +1,4 @@
-"""`python -m training data` shows what a run would see."""
+"""`python -m training data` shows the images that a run would train on, and how fast."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from vit_keras import Preprocessing
 
 @pytest.fixture
 def uneven(tmp_path):
-    """8 readable red images and 2 blue ones, and a broken one"""
+    """A folder of 8 readable red images, 2 blue ones and a damaged one."""
     for colour, rgb, count in (("red", (255, 0, 0), 8), ("blue", (0, 0, 255), 2)):
         (tmp_path / "data" / colour).mkdir(parents=True)
         for index in range(count):
@@ -24,11 +24,19 @@ def uneven(tmp_path):
 
 
 @pytest.mark.slow
-def test_command_writes_sheet_balance_unreadable_files_and_rates(uneven, tmp_path, capsys):
+def test_command_writes_images_class_counts_unreadable_files_and_throughput(
+    uneven, tmp_path, capsys
+):
     out = tmp_path / "out"
-    tiny = ("width=16", "depth=1", "heads=2", "mlp_width=16")
-    tiny = (*(f"model.{field}" for field in tiny), "image_size=16", "jit=false")
-    options = [part for setting in tiny for part in ("--set", setting)]
+    settings = [
+        "model.width=16",
+        "model.depth=1",
+        "model.heads=2",
+        "model.mlp_width=16",
+        "image_size=16",
+        "jit_compile=false",
+    ]
+    options = [part for setting in settings for part in ("--set", setting)]
 
     main(["data", "--data", str(uneven), "--out", str(out), *options])
 
@@ -41,18 +49,18 @@ def test_command_writes_sheet_balance_unreadable_files_and_rates(uneven, tmp_pat
     assert (out / "unreadable.txt").read_text().startswith(str(uneven / "red" / "broken.jpg"))
     assert Image.open(out / "sheet.png").size[0] > 1000
     (out / "mine.txt").write_text("")
-    with pytest.raises(SystemExit, match="holds other things; name another one with --out"):
+    with pytest.raises(SystemExit, match="holds other files; choose another one with --out"):
         main(["data", "--data", str(uneven), "--out", str(out)])
 
 
 def test_sheet_shows_images_and_mixed_labels():
     examples = find_splits("fashion_mini", channels=1)["train"]()
-    spec = Preprocessing(28, mean=(0.3,), std=(0.4,))
+    preprocessing = Preprocessing(28, mean=(0.3,), std=(0.4,))
 
-    def halve(images, labels, seed):
+    def mix(images, labels, seed):
         return images, 0.7 * labels + 0.3 * labels[::-1]
 
-    figure = sheet(examples, Recipe(channels=1, augment=(halve,)), spec)
+    figure = sheet(examples, Recipe().replace(channels=1, augment=(mix,)), preprocessing)
 
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 40
@@ -62,9 +70,9 @@ def test_sheet_shows_images_and_mixed_labels():
     assert (shown * 255).round().astype("uint8").tobytes() in originals
 
 
-def test_uneven_classes_come_with_advice(uneven):
+def test_unequal_class_counts_come_with_advice(uneven):
     examples = find_splits(str(uneven), 3)["train"]()
     splits = {"train": examples}
 
     assert "4.5 times the images of the smallest. Try --set balance" in balance(splits, Recipe())
-    assert "drawn equally often" in balance(splits, Recipe(balance="sampling"))
+    assert "drawn equally often" in balance(splits, Recipe().replace(balance="sampling"))
