@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from support import numpy_vit
-from support.checkpoints import CASES, FIXTURES, PLAIN, changed_checkpoint
+from support.checkpoints import FIXTURES, PLAIN, changed_checkpoint
 
 from vit_keras import InputError, from_weights, load_weights
 from vit_keras.weights import read
@@ -159,15 +159,23 @@ GOOGLE = {
     "google_hybrid": {"stem": (1, 2), "patch": 1},
     "google_head": {"head_width": 12},
 }
-FAMILY_CASES = ("google", "hf_mae", "timm_dinov2_reg")
+QUICK_CASES = ("google", "hf_mae", "timm_dinov2_reg")  # one of each family with other names
+SLOW_CASES = (
+    "google_map",
+    "google_hybrid",
+    "google_head",
+    "hf_vit",
+    "hf_mim",
+    "hf_deit_teacher",
+    "timm_siglip",
+    "timm_qk_norm",
+    "timm_swiglu",
+)
 
 
 def array_cases():
-    """Fixtures whose every array is damaged; one of each family in the quick tests."""
-    cases = [*GOOGLE, *(case for case in CASES if not case.startswith("fb_"))]
-    return [
-        pytest.param(case, marks=() if case in FAMILY_CASES else pytest.mark.slow) for case in cases
-    ]
+    slow = [pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES]
+    return [*QUICK_CASES, *slow]
 
 
 def read_case(case):

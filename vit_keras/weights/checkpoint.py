@@ -66,14 +66,11 @@ def read_checkpoint(path: pathlib.Path) -> Checkpoint:
         raise InputError(
             f"{path} has NaN or infinite numbers in {shorten(broken)}; it cannot be used."
         )
-    preprocessor = _read_json(path.with_name("preprocessor_config.json"))
-    # Hugging Face writes null for the settings of a processor that keep their default.
-    preprocessor = {name: value for name, value in preprocessor.items() if value is not None}
     return Checkpoint(
         path,
         arrays,
-        config=Settings("config.json", _read_json(path.with_name("config.json"))),
-        preprocessor=Settings("preprocessor_config.json", preprocessor),
+        config=_read_settings(path, "config.json"),
+        preprocessor=_read_settings(path, "preprocessor_config.json").without_nulls(),
         pickled=_READERS[path.suffix] is _read_torch,
     )
 
@@ -191,6 +188,10 @@ _READERS = {
     ".pt": _read_torch,
     ".bin": _read_torch,
 }
+
+
+def _read_settings(weights_path, file):
+    return Settings(file, _read_json(weights_path.with_name(file)))
 
 
 def _read_json(path):

@@ -87,15 +87,11 @@ def from_weights(
         config = resolve_config(config, num_classes=num_classes, head_width=0)
     if preprocessing is None:
         weights = _with_channels(weights, config.channels)
-        preprocessing = Preprocessing(config.image_size, **weights.preprocessing)
     else:
         assumptions = without_fields(weights.assumptions, ("mean", "std"))
         weights = dataclasses.replace(weights, assumptions=assumptions)
-    names = tuple(class_names)
-    if not names and not new_head and len(weights.class_names) == config.num_classes:
-        names = weights.class_names
     options = {
-        "preprocessing": preprocessing,
+        "preprocessing": preprocessing or Preprocessing(config.image_size, **weights.preprocessing),
         "name": re.sub(r"[^A-Za-z0-9_.-]", "_", name or pathlib.Path(weights.source).stem),
     }
     if num_classes is None and weights.decoder is not None:
@@ -103,18 +99,15 @@ def from_weights(
     elif num_classes is None and "reconstruction/kernel" in weights.arrays:
         model = build_mim(config, **options)
     else:
-        model = build_vit(config, class_names=names, **options)
+        class_names = tuple(class_names)
+        if not new_head and len(weights.class_names) == config.num_classes:
+            class_names = class_names or weights.class_names
+        model = build_vit(config, class_names=class_names, **options)
     report = assign(model, weights, keep_head=new_head)
+    _log(report)
     if new_head:
         _zero_head(model)
-    _log(report)
-    if new_head and num_classes:
-        logger.warning(
-            "%s: the head is new, to be trained for %d classes (the checkpoint: %s)",
-            report.source,
-            num_classes,
-            own_classes or "none",
-        )
+        _log_new_head(report, num_classes, own_classes)
     return model
 
 
@@ -151,19 +144,7 @@ def load_weights(
         default_heads=config.block.heads,
     )
     report = assign(model, weights, keep_head)
-    trained_fields, own_fields = weights.config.to_fields(), config.to_fields()
-    pairs = {name: (trained_fields[name], own_fields[name]) for name in _COMPARED}
-    for name in ("mean", "std"):
-        pairs[name] = weights.preprocessing[name], getattr(model.preprocessing, name)
-    for name, (trained, own) in pairs.items():
-        if trained != own:
-            logger.warning(
-                "%s was trained with %s=%r, and this model has %r: its outputs will differ.",
-                report.source,
-                name,
-                trained,
-                own,
-            )
+    _warn_of_differences(weights, model)
     return report
 
 
@@ -206,6 +187,33 @@ def _zero_head(model: keras.Model) -> None:
     for layer in model.layers:
         if layer.name in HEADS:
             layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+
+
+def _log_new_head(report: LoadReport, num_classes, own_classes) -> None:
+    if num_classes:
+        logger.warning(
+            "%s: the head is new, to be trained for %d classes (the checkpoint: %s)",
+            report.source,
+            num_classes,
+            own_classes or "none",
+        )
+
+
+def _warn_of_differences(weights: Weights, model: ViT) -> None:
+    """Warns of fields that differ and do not change the shapes of the weights."""
+    trained_fields, own_fields = weights.config.to_fields(), model.config.to_fields()
+    pairs = {name: (trained_fields[name], own_fields[name]) for name in _COMPARED}
+    for name in ("mean", "std"):
+        pairs[name] = weights.preprocessing[name], getattr(model.preprocessing, name)
+    for name, (trained, own) in pairs.items():
+        if trained != own:
+            logger.warning(
+                "%s was trained with %s=%r, and this model has %r: its outputs will differ.",
+                weights.source,
+                name,
+                trained,
+                own,
+            )
 
 
 def _log(report: LoadReport) -> None:

@@ -15,6 +15,7 @@ class Settings:
 
     A reader returns its default for a setting that the file does not have. null is the same as no
     setting where a string, a list or an object is read, and an error for numbers and switches.
+    Every reader raises an InputError for a value of another type or range.
 
     Attributes:
         file: name of the file, for error messages.
@@ -29,6 +30,11 @@ class Settings:
 
     def __contains__(self, name: object) -> bool:
         return name in self.values
+
+    def without_nulls(self) -> "Settings":
+        """These settings without null, which Hugging Face writes for a processor's defaults."""
+        values = {name: value for name, value in self.values.items() if value is not None}
+        return Settings(self.file, values)
 
     def refuse(self, name: str, expectation: str) -> NoReturn:
         """Raises an InputError that says what the setting must be.
