@@ -32,12 +32,12 @@ from tabulate import tabulate
 
 from benchmarks.machine import describe_machine
 from benchmarks.peers import keras_hub_vit, keras_io_published
+from training.data.preload import read_all
+from training.data.splits import load_splits
 from training.fit import fit
-from training.pipeline import read_all
-from training.prepare import load_splits
 from training.recipe import load_recipe
 from vit_keras.config import ViTConfig
-from vit_keras.files import write_json
+from vit_keras.utils.files import write_json
 
 VALIDATIONS = 15  # of a peer
 

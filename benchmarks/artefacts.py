@@ -38,7 +38,7 @@ def keras_hub(config):
 
 def tflite(config, folder, build=ours, **options):
     """Through this project's export; `options` are those of `convert`."""
-    from export.tflite import convert
+    from export.tflite.convert import convert
 
     model, path = randomised(build(config)), folder / "model.tflite"
     convert(model, path, **options)
@@ -53,7 +53,7 @@ def merged(count):
 def saved_model(config, folder):
     """Through this project's export; `serve_logits` leaves normalisation and softmax to others."""
     from export.options import Options
-    from export.savedmodel import write_saved_model
+    from export.saved_model.writer import write_saved_model
 
     model, path = randomised(ours(config)), folder / "saved_model"
     write_saved_model(model, path, Options())
@@ -72,7 +72,7 @@ def quantised(kind, config, folder):
 
 def ours_onnx(config, folder):
     """Through this project's export"""
-    from export.onnx_model import convert
+    from export.onnx.convert import convert
     from export.options import Options
 
     model, path = randomised(ours(config)), folder / "model.onnx"

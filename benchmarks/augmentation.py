@@ -91,12 +91,13 @@ def tensorflow_tasks():
     import keras
     import tensorflow as tf
 
-    from training import augment, augment_images
-    from training.examples import Examples
-    from training.pipeline import training_batches
+    from training.augment import batches as augment
+    from training.augment import images as augment_images
+    from training.data.examples import Examples
+    from training.data.pipeline import training_batches
     from training.recipe import Recipe
-    from vit_keras.decoding import decode_image
-    from vit_keras.preprocessing import Preprocessing
+    from vit_keras.images.decoding import decode_image
+    from vit_keras.images.preprocessing import Preprocessing
 
     content = jpeg()
     contents = tf.constant([content, content])

@@ -81,7 +81,7 @@ def compare(config, rounds, runs):
 
 def write_all(config, folder):
     """-> {name: (path, logits of its model)}, {name: why it could not be written}"""
-    from vit_keras.errors import InputError
+    from vit_keras.utils.errors import InputError
 
     artefacts, missing = {}, {}
     fields = dataclasses.asdict(config)  # unlike a config they arrive where Keras cannot load

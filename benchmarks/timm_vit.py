@@ -2,6 +2,7 @@
 
 import contextlib
 
+import timm
 import torch
 
 # Where torchvision was built for another torch its operators are missing; what is measured needs
@@ -10,8 +11,6 @@ _LIBRARY = torch.library.Library("torchvision", "DEF")
 for _name in ("nms", "qnms"):
     with contextlib.suppress(RuntimeError):
         _LIBRARY.define(f"{_name}(Tensor a, Tensor b, float c) -> Tensor")
-
-import timm  # noqa: E402
 
 
 class Classifier(torch.nn.Module):

@@ -2,7 +2,7 @@
 
 
 def to_saved_model(model, folder, **options):
-    """Writes a SavedModel for TF Serving, see `export.savedmodel.write_saved_model`.
+    """Writes a SavedModel for TF Serving, see `export.saved_model.writer.write_saved_model`.
 
     Args:
         model: ViT, or the path of its .keras file.
@@ -59,7 +59,7 @@ def to_onnx(model, path, quantization="float32", **options):
 
 
 def to_web(model, folder, quantization="float32", **options):
-    """Writes a static page that classifies pictures in a browser, see `export.web_page`.
+    """Writes a static page that classifies pictures in a browser, see `export.web.writer`.
 
     Args:
         model: ViT, or the path of its .keras file.

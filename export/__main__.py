@@ -14,7 +14,7 @@ def main(argv=None):
     from export.export import export
     from export.formats import FORMATS, KINDS
     from export.options import Options
-    from vit_keras.errors import one_line_errors
+    from vit_keras.utils.errors import one_line_errors
 
     with one_line_errors():
         export(
@@ -113,7 +113,7 @@ def _parser():
 
 def _chosen(names, table, what):
     """The names, or all there are for "all"; raises InputError for an unknown one."""
-    from vit_keras.errors import InputError, did_you_mean
+    from vit_keras.utils.errors import InputError, did_you_mean
 
     for name in names:
         if name not in (*table, "all"):

@@ -7,17 +7,17 @@ import tempfile
 
 import keras
 
-from export.card import format_card
+from export.checks.verify import RefusedError, ask_keras, check, judge
 from export.formats import FORMATS
 from export.images import EVALUATION, load_images
-from export.metadata import class_labels, metadata_files
+from export.labels import class_labels, metadata_files
 from export.options import Options
-from export.report import add_to_report, format_table
-from export.verify import RefusedError, ask_keras, check, judge
+from export.reports.model_card import format_card
+from export.reports.report import add_to_report, format_table
 from vit_keras.config import check_choice
-from vit_keras.errors import InputError
-from vit_keras.files import replacing, write_json, write_text
 from vit_keras.model import build_vit, get_config, load_model
+from vit_keras.utils.errors import InputError
+from vit_keras.utils.files import replacing, write_json, write_text
 
 
 def export(

@@ -10,15 +10,16 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
-from export import onnx_model
-from export.int8 import write_int8
-from export.metadata import attach_metadata
-from export.quantize import count_operations, write_dynamic, write_float16, write_int16x8
-from export.runtimes import run_alone
-from export.savedmodel import write_saved_model
-from export.serving import write_kit, write_warm
-from export.tflite import convert
-from export.web_page import MODEL, in_folder, write_page
+from export.checks.runtimes import run_standalone
+from export.onnx import convert as onnx_model
+from export.saved_model.serving import write_kit, write_warm
+from export.saved_model.writer import write_saved_model
+from export.tflite.convert import convert
+from export.tflite.flatbuffer import count_operations
+from export.tflite.int8_search import write_int8
+from export.tflite.metadata import attach_metadata
+from export.tflite.quantize import write_dynamic, write_float16, write_int16x8
+from export.web.writer import MODEL, in_folder, write_page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ FORMATS = {
         prepare=write_saved_model,
         kinds={"float32": write_warm},
         finish=lambda path, model, options: None,
-        run=functools.partial(run_alone, "savedmodel"),
+        run=functools.partial(run_standalone, "savedmodel"),
         operations=lambda path: {},
         tolerance=2e-5,
         beside=write_kit,
@@ -89,7 +90,7 @@ FORMATS = {
         finish=lambda path, model, options: attach_metadata(
             path, model, options.author, options.license, options.version
         ),
-        run=functools.partial(run_alone, "tflite"),
+        run=functools.partial(run_standalone, "tflite"),
         operations=count_operations,
         tolerance=2e-5,
     ),
@@ -98,7 +99,7 @@ FORMATS = {
         prepare=onnx_model.convert,
         kinds={"float32": _copied, "dynamic": onnx_model.write_dynamic},
         finish=onnx_model.describe,
-        run=functools.partial(run_alone, "onnx"),
+        run=functools.partial(run_standalone, "onnx"),
         operations=onnx_model.count_operations,
         tolerance=2e-5,
     ),
@@ -108,7 +109,7 @@ FORMATS = {
         kinds={kind: in_folder(KINDS[kind]) for kind in ("float32", "float16", "dynamic")},
         finish=write_page,
         # Whoever exports need not have a browser.
-        run=lambda path, *given: run_alone("tflite", path / MODEL, *given),
+        run=lambda path, *given: run_standalone("tflite", path / MODEL, *given),
         operations=lambda path: count_operations(path / MODEL),
         tolerance=2e-5,
     ),

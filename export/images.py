@@ -9,13 +9,12 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from training.datasets import find_splits
-from training.evaluate import with_classes_of
-from training.examples import Examples
-from training.pipeline import shrink
-from training.prepare import load_splits
+from training.data.datasets import find_splits
+from training.data.examples import Examples
+from training.data.preload import shrink
+from training.data.splits import load_splits, with_classes_of
 from training.recipe import read_recipe
-from vit_keras.errors import InputError
+from vit_keras.utils.errors import InputError
 
 CALIBRATION = 200  # images, at the most
 SEARCH = 256

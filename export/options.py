@@ -3,7 +3,7 @@
 import dataclasses
 
 from vit_keras.config import check_choice, check_integer
-from vit_keras.errors import InputError
+from vit_keras.utils.errors import InputError
 
 PREPROCESS = ("in-graph", "none")
 

@@ -8,9 +8,9 @@ import subprocess
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
-from tiny import TINY, photograph
+from support.tiny import TINY, photograph
 
-from training import augment
+from training.augment import batches as augment
 from training.fit import fit
 from training.recipe import Recipe
 

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from T
 
 def main(argv=None):
     arguments = _parser().parse_args(argv)
-    from vit_keras.errors import one_line_errors
+    from vit_keras.utils.errors import one_line_errors
 
     with one_line_errors():
         arguments.run(arguments)
@@ -120,7 +120,7 @@ def _parser():
 
 
 def _data(arguments):
-    from training.show import show
+    from training.preview import show
 
     show(_recipe(arguments), arguments.out)
 
@@ -128,7 +128,7 @@ def _data(arguments):
 def _fit(arguments):
     from training.fit import fit
     from training.recipe import read_recipe
-    from vit_keras.errors import InputError
+    from vit_keras.utils.errors import InputError
 
     run = arguments.resume
     given = [arguments.recipe, arguments.out, arguments.data, arguments.data_dir, arguments.set]
@@ -155,7 +155,7 @@ def _fit(arguments):
 
 
 def _data_service(arguments):
-    from training.data_service import serve
+    from training.distribution.data_service import serve
 
     serve(arguments.host, arguments.port, arguments.dispatcher)
 
@@ -174,20 +174,22 @@ def _recipe(arguments):
 
 
 def _evaluate(arguments):
-    from training import evaluate
-    from vit_keras.files import write_json
+    from training.data.splits import load_evaluation_images
+    from training.reports.metrics import evaluate, format_evaluation
+    from training.tasks.classification import predict_probabilities
+    from vit_keras.utils.files import write_json
 
     model = _classifier(arguments.model)
-    split, examples, unreadable = evaluate.load_evaluation_images(
+    split, examples, unreadable = load_evaluation_images(
         model, arguments.data, arguments.split, arguments.data_dir
     )
     if f" trained on {arguments.data}" in model.description and split in ("train", None):
         print("Note: these are the images the model was trained on.", file=sys.stderr)
-    probabilities = evaluate.predict_probabilities(model, examples, arguments.flip)
+    probabilities = predict_probabilities(model, examples, arguments.flip)
     asked = {"model": arguments.model, "data": arguments.data, "flip": arguments.flip}
-    evaluation = {**asked, "split": split, **evaluate.evaluate(probabilities, examples)}
+    evaluation = {**asked, "split": split, **evaluate(probabilities, examples)}
     evaluation["unreadable"] = unreadable
-    print(evaluate.format_evaluation(evaluation))
+    print(format_evaluation(evaluation))
     for name, reason in unreadable.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     label = pathlib.Path(arguments.data.replace(":", "-")).resolve().name
@@ -197,8 +199,9 @@ def _evaluate(arguments):
 
 
 def _predict(arguments):
-    from training.predict import find_images, predict
-    from vit_keras.errors import InputError
+    from training.data.image_files import find_images
+    from training.predict import predict
+    from vit_keras.utils.errors import InputError
 
     model = _classifier(arguments.model)
     failed = False
@@ -222,20 +225,20 @@ def _predict(arguments):
 
 
 def _explain(arguments):
-    from training.explain import explain
+    from training.reports.attention import explain
 
     explain(_classifier(arguments.model), arguments.images, arguments.out, arguments.fusion)
 
 
 def _compare(arguments):
-    from training.compare import compare
+    from training.reports.compare import compare
 
     compare(arguments.runs, arguments.out)
 
 
 def _classifier(path):
-    from vit_keras.errors import InputError
     from vit_keras.model import load_model
+    from vit_keras.utils.errors import InputError
 
     model = load_model(path)
     if not model.config.num_classes:

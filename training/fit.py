@@ -16,45 +16,39 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training.checkpoint import (
-    WriteCheckpoints,
+from training.callbacks import EvaluateAverages, SaveBest, StopOnNaN, WriteCheckpoints, WritePace
+from training.data.masking import masked_batches
+from training.data.pipeline import evaluation_batches, even_batch_size, model_batches
+from training.data.splits import load_splits, only_readable
+from training.distribution.data_service import check_service
+from training.distribution.devices import find_devices, watching
+from training.model.build import new_model, settings
+from training.model.fine_tuning import restrict
+from training.model.linear_probe import fit_head
+from training.model.trainer import at_size, build_trainer, phases, resized, run_length
+from training.reports.classification import write_report
+from training.reports.figures import save
+from training.reports.masked import write_pretraining_report
+from training.reports.metrics import evaluate, format_evaluation
+from training.runs.checkpoint import fingerprint, latest, stop_when_asked, stretches
+from training.runs.folder import (
     alone_in,
-    fingerprint,
-    latest,
-    stop_when_asked,
-    stretches,
+    check_state,
+    compare_versions,
+    cost,
+    run_totals,
+    truncate_logs,
+    write_predictions,
+    write_samples,
 )
-from training.data_service import check_service
-from training.distribute import find_devices, watching
-from training.evaluate import evaluate, format_evaluation, predict_probabilities
-from training.figures import save
-from training.inpaint import SHEET, DrawSheets, sheet
-from training.pipeline import (
-    evaluation_batches,
-    even_batch_size,
-    masked_batches,
-    model_batches,
-)
-from training.prepare import load_splits, new_model, only_readable, settings
-from training.record import cost, describe_run, versions, write_predictions, write_samples
-from training.report import write_pretraining_report, write_report
-from training.teacher import answers, load_teacher
-from training.trainer import (
-    EvaluateAverages,
-    SaveBest,
-    StopOnNaN,
-    WritePace,
-    at_size,
-    build_trainer,
-    phases,
-    resized,
-    run_length,
-)
-from training.tune import fit_head, restrict
+from training.runs.provenance import describe_run
+from training.tasks.classification import predict_probabilities
+from training.tasks.distillation import answers, load_teacher
+from training.tasks.masked import SHEET, DrawSheets, sheet
 from vit_keras.config import as_image_size
-from vit_keras.errors import InputError
-from vit_keras.files import replacing, write_json, write_text
 from vit_keras.model import load_model
+from vit_keras.utils.errors import InputError
+from vit_keras.utils.files import replacing, write_json
 
 
 def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service=""):
@@ -86,7 +80,7 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
     started = time.monotonic()
     run = pathlib.Path(out)
     with contextlib.ExitStack() as stack:
-        _check_state(run, resume)  # before there are others that wait
+        check_state(run, resume)  # before there are others that wait
         devices = find_devices(distribute)
         devices.check(recipe)
         if data_service:
@@ -101,7 +95,7 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
             folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(_vanished_images())
         if resume:
-            _compare_versions(run)
+            compare_versions(run)
             started -= cost(run / "pace.csv").get("training_seconds", 0)
         elif devices.chief:
             write_json(run / "config.json", describe_run(recipe, config, preprocessing))
@@ -135,32 +129,6 @@ def fit(recipe, out, callbacks=(), resume=False, distribute="none", data_service
         return evaluation
 
 
-def _check_state(run, resume):
-    """Raises InputError where a run can neither start in the folder nor, if asked, go on."""
-    if (run / "report.md").exists():
-        state = "holds a finished run;"
-    elif resume or not run.exists():
-        return
-    elif not (run / "config.json").exists():
-        if run.is_dir() and not any(run.iterdir()):
-            return
-        state = "is not empty;"
-    # What a run leaves that stopped before training is no reason to refuse the next.
-    elif {path.name for path in run.iterdir()} <= {"config.json", "unreadable.txt"}:
-        return
-    else:
-        state = f"holds an unfinished run; go on with --resume {run}, or"
-    raise InputError(f"the run folder {run} {state} name another one with --out.")
-
-
-def _compare_versions(run):
-    before = json.loads((run / "config.json").read_text())["versions"]
-    changed = [f"{name} {version}" for name, version in before.items() - versions().items()]
-    if changed:
-        begun = f"the run was begun with {', '.join(sorted(changed))}"
-        print(f"Note: {begun}; from here on its numbers may be others.", flush=True)
-
-
 def _conclude(recipe, splits, run, started):
     """Evaluates the model that was saved, and writes what the run is told by."""
     evaluated = "test" if "test" in splits else "validation"
@@ -171,7 +139,7 @@ def _conclude(recipe, splits, run, started):
     evaluation = {
         "split": evaluated,
         "model": model.description,
-        **_totals(run, model, splits, started),
+        **run_totals(run, model, splits, started),
         **evaluate(probabilities, splits[evaluated]),
     }
     write_json(run / "evaluation.json", evaluation)
@@ -193,7 +161,7 @@ def _conclude_pretraining(model, recipe, splits, split, run, started):
         "model": model.description,
         "images": len(examples),
         "loss": model.evaluate(batches, verbose=0),
-        **_totals(run, model, splits, started),
+        **run_totals(run, model, splits, started),
     }
     write_json(run / "evaluation.json", evaluation)
     save(sheet(model, _shown(examples, model, recipe)), run / "inpainting.png")
@@ -201,17 +169,6 @@ def _conclude_pretraining(model, recipe, splits, split, run, started):
     print(f"\nLoss {evaluation['loss']:.4f} on {len(examples):,} images ({split} split)")
     print(f"\nReport: {run / 'report.html'}")
     return evaluation
-
-
-def _totals(run, model, splits, started):
-    """The model's size and what the run took, as evaluation.json has them"""
-    return {
-        "splits": {split: len(examples) for split, examples in splits.items()},
-        "parameters": model.count_params(),
-        "bytes": (run / "model.keras").stat().st_size,
-        "seconds": round(time.monotonic() - started, 1),
-        **cost(run / "pace.csv"),
-    }
 
 
 def _evaluated(examples, model, recipe, cache_mib=0):
@@ -240,7 +197,7 @@ def _train(model, recipe, splits, run, devices, service, callbacks, start, image
             f"run has {epochs * per_epoch}."
         )
     done = start.step if start else 0
-    _forget(run, done // per_epoch)
+    truncate_logs(run, done // per_epoch)
     if recipe.head_first and not start:
         fit_head(model, recipe, train, validation)
     every, trainer = recipe.validate_every, None
@@ -344,18 +301,6 @@ def _vanished_images():
         line = [line for line in error.message.splitlines() if line and line[0] != "\t"][-1]
         reason = re.sub(r"^.*Iterator::\S+: ", "", line)
         raise OSError(f"an image that was there cannot be read: {reason}") from None
-
-
-def _forget(run, epochs):
-    """Leaves the first epochs in history.csv and pace.csv, and nothing that is half written."""
-    for half in (*run.glob(".*"), *run.glob("checkpoints/.*")):
-        shutil.rmtree(half, ignore_errors=True)
-    for path in (run / "history.csv", run / "pace.csv"):
-        if path.exists() and epochs:
-            lines = path.read_text().splitlines(keepends=True)
-            write_text(path, "".join(lines[: 1 + epochs]))
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _description(recipe):

@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import pydantic
 
-from training import augment as augmentations
-from training.augment_images import IMAGE_AUGMENTATIONS
-from training.losses import LOSSES
-from training.optimizer import DECAYS, OPTIMIZERS
+from training.augment import batches as augmentations
+from training.augment.images import IMAGE_AUGMENTATIONS
+from training.model.losses import LOSSES
+from training.model.optimizer import DECAYS, OPTIMIZERS
 from vit_keras.config import ViTConfig
-from vit_keras.distillation import DISTILLATIONS
-from vit_keras.errors import InputError, did_you_mean
-from vit_keras.masked import DecoderConfig
+from vit_keras.tasks.distillation import DISTILLATIONS
+from vit_keras.tasks.masked import DecoderConfig
+from vit_keras.utils.errors import InputError, did_you_mean
 
 FOLDER = pathlib.Path(__file__).with_name("recipes")
 

@@ -1,18 +1,23 @@
 """Vision Transformers for Keras 3: normalised images -> logits."""
 
-from vit_keras.block import TransformerBlock
 from vit_keras.config import ViTConfig
-from vit_keras.distillation import Distiller, Teacher
-from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
-from vit_keras.errors import InputError
 from vit_keras.explain import (
     attention_maps,
     attention_rollout,
     patch_filters,
     position_similarity,
 )
-from vit_keras.layers import MLP, LayerNorm, MultiHeadSelfAttention
-from vit_keras.masked import (
+from vit_keras.images.preprocessing import Preprocessing
+from vit_keras.layers.attention import MultiHeadSelfAttention
+from vit_keras.layers.block import TransformerBlock
+from vit_keras.layers.embedding import PatchDropout, PatchEncoder, Patches
+from vit_keras.layers.mlp import MLP
+from vit_keras.layers.norm import LayerNorm
+from vit_keras.layers.pooling import AttentionPool, Pool, SequencePool
+from vit_keras.layers.stems import ConvolutionStem, ResNetStem
+from vit_keras.model import ViT, build_vit, get_config, load_model
+from vit_keras.tasks.distillation import Distiller, Teacher
+from vit_keras.tasks.masked import (
     DecoderConfig,
     MaskedAutoencoder,
     MaskedImageModel,
@@ -21,10 +26,7 @@ from vit_keras.masked import (
     mae_loss,
     mim_loss,
 )
-from vit_keras.model import ViT, build_vit, get_config, load_model
-from vit_keras.pooling import AttentionPool, Pool, SequencePool
-from vit_keras.preprocessing import Preprocessing
-from vit_keras.stems import ConvolutionStem, ResNetStem
+from vit_keras.utils.errors import InputError
 from vit_keras.variants import VARIANTS
 from vit_keras.weights import PUBLISHED, LoadReport, from_weights, load_weights, save_weights
 

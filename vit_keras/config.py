@@ -4,7 +4,7 @@ import dataclasses
 import math
 import operator
 
-from vit_keras.errors import InputError
+from vit_keras.utils.errors import InputError
 
 STEMS = ("patches", "shifted_patches", "resnet", "convolutions")
 POOLINGS = ("cls", "mean", "map", "sequence")
@@ -83,7 +83,7 @@ class ViTConfig:
         prefix_positions: whether the tokens before the patches have rows in the table of
             positions; without, it is added before they are put in front (DeiT III).
         position_resize: how a learned table is resized when the model is rebuilt for another
-            grid, see `vit_keras.positions.resize_positions`.
+            grid, see `vit_keras.layers.positions.resize_positions`.
         pre_norm: a LayerNorm before the first block and no bias in the patch projection (CLIP,
             arXiv:2103.00020, section 2.4).
         norm_after_pooling: whether the last LayerNorm stands behind the pooling (MAE's fine-tuned

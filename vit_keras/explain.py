@@ -5,9 +5,9 @@ import numpy as np
 from keras import ops
 
 from vit_keras.config import check_choice
-from vit_keras.errors import InputError
+from vit_keras.layers.positions import sincos2d
 from vit_keras.model import get_config
-from vit_keras.positions import sincos2d
+from vit_keras.utils.errors import InputError
 
 FUSIONS = {"mean": ops.mean, "max": ops.max, "min": ops.min}
 

@@ -6,15 +6,15 @@ import zipfile
 
 import keras
 
-from vit_keras.block import TransformerBlock
 from vit_keras.config import ViTConfig
-from vit_keras.embedding import PatchDropout, PatchEncoder, Patches
-from vit_keras.errors import InputError, first_line
-from vit_keras.layers import LayerNorm
-from vit_keras.merging import tokens_and_sizes
-from vit_keras.pooling import AttentionPool, Pool, SequencePool
-from vit_keras.preprocessing import Preprocessing
-from vit_keras.stems import ConvolutionStem, ResNetStem
+from vit_keras.images.preprocessing import Preprocessing
+from vit_keras.layers.block import TransformerBlock
+from vit_keras.layers.embedding import PatchDropout, PatchEncoder, Patches
+from vit_keras.layers.merging import tokens_and_sizes
+from vit_keras.layers.norm import LayerNorm
+from vit_keras.layers.pooling import AttentionPool, Pool, SequencePool
+from vit_keras.layers.stems import ConvolutionStem, ResNetStem
+from vit_keras.utils.errors import InputError, first_line
 from vit_keras.variants import resolve_config
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from vit_keras.config import ViTConfig
-from vit_keras.errors import InputError, did_you_mean
+from vit_keras.utils.errors import InputError, did_you_mean
 
 
 def _vit(patch_size, width, depth, heads, mlp_width, **options):
@@ -28,7 +28,7 @@ _SIZES = {  # width, depth, heads, mlp_width
 _CCT = {"stem": "convolutions", "pooling": "sequence", "qkv_bias": False}
 
 # Adding a variant: one row here, with its source, and its parameter count in
-# tests/test_variants.py.
+# tests/vit_keras/test_variants.py.
 VARIANTS = {
     # arXiv:2010.11929, table 1; Ti and S as in arXiv:2106.10270, table 2.
     "vit_ti16": _vit(16, *_SIZES["ti"]),

@@ -10,8 +10,8 @@ for the authors' own checkpoint of this size, after 20,000 further steps of fine
 
 from functools import partial
 
-from training.augment import mixup, random_resized_crop
-from training.augment_images import flip_image, rand_augment
+from training.augment.batches import mixup, random_resized_crop
+from training.augment.images import flip_image, rand_augment
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -11,7 +11,7 @@ tried.
 
 from functools import partial
 
-from training.augment import flip, resized_crop_of_border
+from training.augment.batches import flip, resized_crop_of_border
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -10,8 +10,8 @@ Reported: 81.4 %. Measured: not run.
 
 from functools import partial
 
-from training.augment import mixup_or_cutmix, random_resized_crop
-from training.augment_images import colour_jitter, flip_image, three_augment
+from training.augment.batches import mixup_or_cutmix, random_resized_crop
+from training.augment.images import colour_jitter, flip_image, three_augment
 from training.recipe import Recipe
 
 RECIPE = Recipe(

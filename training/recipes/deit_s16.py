@@ -10,8 +10,8 @@ deit_b16 81.8 % (the repository's README). Measured: not run.
 
 from functools import partial
 
-from training.augment import mixup_or_cutmix, random_erasing, random_resized_crop
-from training.augment_images import flip_image, rand_augment
+from training.augment.batches import mixup_or_cutmix, random_erasing, random_resized_crop
+from training.augment.images import flip_image, rand_augment
 from training.recipe import Recipe
 
 RECIPE = Recipe(

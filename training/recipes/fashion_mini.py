@@ -9,7 +9,7 @@ patches helped, shifting, zooming, dropout and stochastic depth did not in this 
 
 from functools import partial
 
-from training.augment import cutmix, flip
+from training.augment.batches import cutmix, flip
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -10,7 +10,7 @@ linear probe has 59.8 %; a new head and a rate of 1e-4 for all layers had 15 % a
 
 from functools import partial
 
-from training.augment import flip, random_resized_crop
+from training.augment.batches import flip, random_resized_crop
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -8,7 +8,7 @@ The protocol of arXiv:2010.11929, appendix B.1.1, at the length of vision_transf
 
 from functools import partial
 
-from training.augment import flip, random_resized_crop
+from training.augment.batches import flip, random_resized_crop
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -11,7 +11,7 @@ after it, 52.1 % with the labels alone, in the same time (three seeds each, 2026
 
 from functools import partial
 
-from training.augment import flip, random_resized_crop
+from training.augment.batches import flip, random_resized_crop
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -9,8 +9,8 @@ Measured: not run.
 
 from functools import partial
 
-from training.augment import random_resized_crop
-from training.augment_images import flip_image
+from training.augment.batches import random_resized_crop
+from training.augment.images import flip_image
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -5,7 +5,7 @@ python -m training fit photos --data FOLDER     measured: not run on a public da
 
 from functools import partial
 
-from training.augment import flip, random_resized_crop
+from training.augment.batches import flip, random_resized_crop
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -9,8 +9,8 @@ paper's fourteen. Reported: 76.5 %. Measured: not run.
 
 from functools import partial
 
-from training.augment import mixup, random_resized_crop
-from training.augment_images import flip_image, rand_augment
+from training.augment.batches import mixup, random_resized_crop
+from training.augment.images import flip_image, rand_augment
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -5,11 +5,11 @@ import re
 
 import numpy as np
 
-from vit_keras.errors import InputError
-from vit_keras.positions import resize_patches, resize_positions
+from vit_keras.layers.positions import resize_patches, resize_positions
+from vit_keras.utils.errors import InputError
 from vit_keras.weights.checkpoint import shortened
-from vit_keras.weights.family import PRE_TRAINING
-from vit_keras.weights.names import PATCH_KERNEL, POSITIONS, theirs_of
+from vit_keras.weights.families.family import PRE_TRAINING
+from vit_keras.weights.families.name_table import PATCH_KERNEL, POSITIONS, theirs_of
 
 _HEAD = re.compile(r"(head|head_dist|pre_logits|pre_logits_dist)/")
 _DECODER = re.compile(r"(decoder_\w+|fill_in|reconstruction)/|patch_encoder/mask$")

@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 
-from vit_keras.errors import InputError, first_line
+from vit_keras.utils.errors import InputError, first_line
 
 WEIGHTS_OF_FOLDERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 

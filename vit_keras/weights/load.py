@@ -5,14 +5,14 @@ import pathlib
 import re
 
 from vit_keras.config import check_integer
-from vit_keras.errors import InputError
-from vit_keras.masked import build_mae, build_mim
+from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.model import ViT, build_vit, get_config
-from vit_keras.preprocessing import Preprocessing
+from vit_keras.tasks.masked import build_mae, build_mim
+from vit_keras.utils.errors import InputError
 from vit_keras.variants import check_fields, resolve_config
 from vit_keras.weights.assign import LoadReport, assign
 from vit_keras.weights.checkpoint import shortened
-from vit_keras.weights.convert import read_weights
+from vit_keras.weights.read import read_weights
 
 logger = logging.getLogger("vit_keras")
 

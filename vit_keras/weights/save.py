@@ -8,16 +8,16 @@ import pathlib
 import numpy as np
 
 from vit_keras.config import ViTConfig, check_choice
-from vit_keras.errors import InputError
-from vit_keras.files import replacing
+from vit_keras.layers.positions import sincos2d
 from vit_keras.model import ViT, get_config
-from vit_keras.positions import sincos2d
+from vit_keras.utils.errors import InputError
+from vit_keras.utils.files import replacing
 from vit_keras.weights.checkpoint import shortened
-from vit_keras.weights.convert import weights_of
-from vit_keras.weights.google import GOOGLE
-from vit_keras.weights.huggingface import HUGGINGFACE, huggingface_settings
-from vit_keras.weights.names import POSITIONS, Shape, to_theirs
-from vit_keras.weights.timm import TIMM, timm_settings
+from vit_keras.weights.families.google import GOOGLE
+from vit_keras.weights.families.huggingface import HUGGINGFACE, huggingface_settings
+from vit_keras.weights.families.name_table import POSITIONS, Shape, to_theirs
+from vit_keras.weights.families.timm import TIMM, timm_settings
+from vit_keras.weights.read import weights_of
 
 logger = logging.getLogger("vit_keras")
 

@@ -1,0 +1,1 @@
+"""Artefact -> whether it answers like the Keras model, in its own runtime."""

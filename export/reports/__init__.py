@@ -1,0 +1,1 @@
+"""Checked artefacts -> report and model card."""

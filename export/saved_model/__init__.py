@@ -1,0 +1,1 @@
+"""ViT -> SavedModel and the kit to serve it."""

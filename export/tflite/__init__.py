@@ -1,0 +1,1 @@
+"""ViT -> .tflite in float and with fewer bits."""

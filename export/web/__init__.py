@@ -1,0 +1,1 @@
+"""ViT -> a page for browsers."""

@@ -1,0 +1,131 @@
+"""A .tflite file -> a static page that classifies pictures with it, in any browser.
+
+The page is the folder `web` beside this file, and stands beside the model, labels.txt,
+preprocessing.json and LiteRT.js, which runs the model. npm fetches LiteRT.js once, into the cache
+of weights.
+"""
+
+import base64
+import hashlib
+import pathlib
+import re
+import shutil
+import subprocess
+import tarfile
+
+from export.checks.verify import RefusedError
+from export.labels import class_labels, metadata_files
+from export.tflite.metadata import attach_metadata
+from vit_keras.utils.files import replacing
+from vit_keras.weights.fetch import cache_folder
+
+MODEL = "model.tflite"
+LITERT = "2.5.3"  # its version
+
+# {package: (SHA-512 of its tarball, as npm's registry states it, {file in it: file in litert/})}.
+# WebAssembly comes with relaxed SIMD and, for browsers that lack that, without; the page needs
+# neither the variant with threads nor the one for WebGPU.
+PACKAGES = {
+    "core": (
+        "PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
+        {"dist/index.js": "core.js"}
+        | {
+            f"wasm/litert_wasm_{variant}.{suffix}": f"litert_wasm_{variant}.{suffix}"
+            for variant in ("internal", "compat_internal")
+            for suffix in ("js", "wasm")
+        },
+    ),
+    "wasm-utils": (
+        "4fJiw6tBQnIs+0jH/OQ16nYOiSl8/+zZnn5h2ul8aTKHi05sVqZW580Tmk78pC2kT39A9OYBVdFawteZ/sI1kQ==",
+        {"dist/index.js": "wasm-utils.js"},
+    ),
+}
+_NOTICE = f"""This page, but for the folder litert, is a part of vit-keras-edge.
+
+The folder litert holds files of LiteRT.js {LITERT} (npm packages @litertjs/core and
+@litertjs/wasm-utils), Copyright 2025 Google LLC. In core.js and wasm-utils.js the addresses of
+modules were made relative and those of source maps left away; nothing else was changed.
+
+All of it is under the Apache License, Version 2.0: see LICENSE.txt. The model in {MODEL} may have
+another licence.
+"""
+
+
+def in_folder(write):
+    """A function of KINDS that writes a file -> one that writes it into a page."""
+
+    def write_inside(source, path, images, options):
+        path.mkdir()
+        return write(source, path / MODEL, images, options)
+
+    return write_inside
+
+
+def write_page(path, model, options):
+    """Makes a page of a folder with a .tflite file of uint8 pixels.
+
+    Args:
+        path: the folder. It may be served from any address.
+        model: the ViT that the file was made from.
+        options: Options.
+
+    Raises:
+        RefusedError: where LiteRT.js cannot be fetched.
+    """
+    attach_metadata(path / MODEL, model, options.author, options.license, options.version)
+    here = pathlib.Path(__file__).parent
+    shutil.copytree(here / "page", path, dirs_exist_ok=True)
+    shutil.copy(here.parents[1] / "LICENSE", path / "LICENSE.txt")
+    texts = metadata_files(model, class_labels(model)) | {"NOTICE.txt": _NOTICE}
+    for name, text in texts.items():
+        (path / name).write_text(text, encoding="utf-8")
+    (path / "litert").mkdir()
+    for package, (_, files) in PACKAGES.items():
+        with tarfile.open(tarball(package)) as archive:
+            for member, name in files.items():
+                content = archive.extractfile(f"package/{member}").read()  # type: ignore[union-attr]
+                if member.startswith("dist/"):
+                    content = _without_a_bundler(content)
+                (path / "litert" / name).write_bytes(content)
+
+
+def _without_a_bundler(script):
+    """A module whose imports a browser finds by itself"""
+    script = re.sub(rb'from "@litertjs/(.+?)"', rb'from "./\1.js"', script)
+    return re.sub(rb"//# sourceMappingURL=.*", b"// Changed: see NOTICE.txt", script)
+
+
+def tarball(package):
+    """The path of a package of LiteRT.js, fetched if need be; it is whole."""
+    expected, _ = PACKAGES[package]
+    path = cache_folder() / f"litertjs-{package}-{LITERT}.tgz"  # as npm names it
+    if path.exists() and _sha512(path) == expected:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as fetched:
+        _npm_pack(f"@litertjs/{package}@{LITERT}", fetched.parent)
+        if _sha512(fetched) != expected:
+            raise RefusedError(
+                f"npm fetched a {path.name} whose SHA-512 is not that of the published one; which "
+                f"registry does it ask (npm config get registry)?"
+            )
+    return path
+
+
+def _npm_pack(package, folder):
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RefusedError(
+            "a page needs LiteRT.js, which npm fetches; install Node.js with npm (on Debian and "
+            "Ubuntu: apt install npm)."
+        )
+    command = [npm, "pack", package, "--pack-destination", folder]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode:
+        told = re.findall(r"^npm (?:error|ERR!) (.+)", result.stderr, re.MULTILINE)
+        raise RefusedError(f"npm could not fetch {package}: {'; '.join(told[:4])}")
+
+
+def _sha512(path):
+    with open(path, "rb") as file:
+        return base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()

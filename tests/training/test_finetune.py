@@ -1,0 +1,118 @@
+"""From somebody else's checkpoint to a verified export by the README's two commands."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from support import numpy_vit
+from support.checkpoints import FIXTURES
+
+from export.__main__ import main as export
+from training.__main__ import main
+from training.fit import fit
+from training.recipe import load_recipe
+from vit_keras import load_model
+from vit_keras.layers.positions import resize_positions
+
+QUICK = ["epochs=2", "batch_size=8", "steps_per_execution=1", "jit=false"]
+
+
+def settings(*more):
+    return [argument for setting in (*QUICK, *more) for argument in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def tuned(photographs, tmp_path_factory):
+    """A checkpoint of Google's for 24x24 pixels, fine-tuned for two classes at 16x32"""
+    folder = tmp_path_factory.mktemp("tuned")
+    np.savez(folder / "ViT.npz", **numpy_vit.random_arrays())
+    named = ["--weights", str(folder / "ViT.npz"), "--data", str(photographs)]
+    changed = settings("image_size=16,32", "learning_rate=1e-7", "mean=0.4")
+    main(["fit", "finetune", *named, *changed, "--out", str(folder / "run")])
+    return folder
+
+
+@pytest.mark.slow
+def test_the_model_is_the_checkpoints_at_the_size_and_classes_asked_for(tuned):
+    model = load_model(tuned / "run" / "model.keras")
+
+    assert model.input_shape == (None, 16, 32, 3)
+    assert model.class_names == ("blue", "red")
+    assert (model.config.gelu, model.config.position_resize) == ("tanh", "corners")
+    # Its weights are where they were, with so small a learning rate; positions are resized.
+    with np.load(tuned / "ViT.npz") as arrays:
+        theirs = arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"]
+        positions = arrays["Transformer/posembed_input/pos_embedding"][0]
+    ours = model.get_layer("block_1").mlp.expand.get_weights()[0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    expected = resize_positions(positions, (3, 3), (2, 4), "corners")
+    found = np.asarray(model.get_layer("patch_encoder").position_table)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_preprocessing_is_the_checkpoints_but_for_what_is_set(tuned):
+    model = load_model(tuned / "run" / "model.keras")
+
+    assert model.preprocessing.mean == (0.4, 0.4, 0.4)
+    assert model.preprocessing.std == (0.5, 0.5, 0.5)
+    assert model.preprocessing.resize == "squash"  # as vision_transformer evaluates
+
+
+@pytest.mark.slow
+def test_the_record_is_of_the_model_that_was_trained(tuned):
+    record = json.loads((tuned / "run" / "config.json").read_text())
+    model = load_model(tuned / "run" / "model.keras")
+
+    assert record["recipe"]["weights"].endswith("ViT.npz")
+    assert record["model"]["image_size"] == [16, 32]
+    assert record["model"]["width"] == 16
+    assert record["preprocessing"] == json.loads(
+        json.dumps(dataclasses.asdict(model.preprocessing))
+    )
+    assert "ViT.npz on" in (tuned / "run" / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_result_exports_and_agrees(tuned):
+    export([str(tuned / "run" / "model.keras"), "--format", "savedmodel", "tflite",
+            "--out", str(tuned / "out")])  # fmt: skip
+
+    rows = json.loads((tuned / "out" / "report.json").read_text())
+    assert [row["format"] for row in rows] == ["savedmodel", "tflite"]
+    assert all(row["max_difference"] <= 2e-5 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_another_runs_model(tuned, photographs, tmp_path):
+    recipe = load_recipe(
+        "finetune", [*QUICK, f"data={photographs}", f"weights={tuned / 'run' / 'model.keras'}"]
+    )
+
+    fit(recipe, tmp_path / "run")
+
+    assert load_model(tmp_path / "run" / "model.keras").input_shape == (None, 16, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "starts from weights; name some with --weights"),
+        (["--weights", "nothing.npz"], "there is no weights file nothing.npz"),
+        (["--weights", "{timm}", "--set", "channels=1"], "of 3 channels. Got channels=1"),
+        (["--weights", "{timm}", "--set", "image_size=25"], "try image_size=(24, 24)"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(more, message, photographs, tmp_path):
+    timm = FIXTURES / "timm_plain" / "model.safetensors"
+    arguments = [argument.format(timm=timm) for argument in more]
+
+    with pytest.raises(SystemExit) as stopped:
+        named = ["--data", str(photographs), "--out", str(tmp_path / "run")]
+        main(["fit", "finetune", *named, *arguments])
+
+    assert str(stopped.value).startswith("Error: ")
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    assert not (tmp_path / "run").exists()

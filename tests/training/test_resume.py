@@ -1,0 +1,248 @@
+"""Runs that ended in the middle go on, and end as if they had not."""
+
+import csv
+import dataclasses
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from support.processes import wait_for
+
+from training.__main__ import main
+from training.data.datasets import find_splits
+from training.runs.checkpoint import Checkpoint, fingerprint, latest, stretches
+from vit_keras import load_model
+
+GROUPS = ("model", "optimizer", "metrics")
+TINY = {
+    "variant": "vit_b16", "model.patch_size": 4, "model.width": 48, "model.depth": 2,
+    "model.heads": 3, "model.mlp_width": 96, "image_size": 16, "batch_size": 4, "jit": False,
+    "validation_fraction": 0.25, "epochs": 150, "validate_every": 5,
+}  # fmt: skip
+ALL = {  # that is random, or kept from step to step
+    "model.dropout": 0.1, "model.stochastic_depth": 0.1, "model.patch_dropout": 0.3, "ema": 0.9,
+    "accumulate": 2, "augment": "flip,random_erasing(probability=0.5),mixup_or_cutmix",
+    "augment_images": "rand_augment(layers=1),colour_jitter", "smaller_first": "0.5,0.4",
+}  # fmt: skip
+
+
+def command(data, run, **options):
+    """`fit` of a tiny model"""
+    settings = TINY | options
+    sets = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "training", "fit", "photos", "--data", str(data),
+            "--out", str(run), *sets]  # fmt: skip
+
+
+def resume(run):
+    return [sys.executable, "-m", "training", "fit", "--resume", str(run)]
+
+
+def same_run(one, other):
+    assert (one / "history.csv").read_text() == (other / "history.csv").read_text()
+    first, second = (load_model(run / "model.keras") for run in (one, other))
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def checkpoint(step):
+    arrays = {name: [np.full(3, step, "float32"), np.array([1, 2], "uint32")] for name in GROUPS}
+    return Checkpoint(step, arrays, {"best": 0.5, "epoch": 1}, "images")
+
+
+def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp_path, capsys):
+    assert latest(tmp_path) is None
+    for step in (4, 12):
+        checkpoint(step).write(tmp_path / f"step-{step:010}.npz")
+    assert latest(tmp_path).step == 12
+    newest = tmp_path / "step-0000000012.npz"
+    whole = newest.read_bytes()
+    middle = len(whole) // 2
+    damaged = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for content in (damaged, whole[:-30], b""):
+        newest.write_bytes(content)
+
+        found = latest(tmp_path)
+
+        assert found.step == 4
+        assert found.best == {"best": 0.5, "epoch": 1}
+        assert found.images == "images"
+        for name in GROUPS:
+            np.testing.assert_array_equal(found.groups[name][0], [4, 4, 4])
+            assert found.groups[name][1].dtype == "uint32"
+        assert f"Note: {newest} is left out, it is damaged" in capsys.readouterr().out
+
+
+def test_an_epoch_that_was_begun_is_finished_by_itself():
+    assert stretches(0, 20, 5) == [(0, 20)]
+    assert stretches(7, 20, 5) == [(7, 10), (10, 20)]
+    assert stretches(16, 20, 5) == [(16, 20)]
+    assert stretches(10, 20, 5) == [(10, 20)]
+    assert stretches(7, 20, 5, apart=True) == [(7, 10), (10, 15), (15, 20)]
+    assert stretches(10, 20, 5, apart=True) == [(10, 15), (15, 20)]
+
+
+def test_other_images_are_another_run(photographs):
+    examples = find_splits(str(photographs), 3)["train"]()
+    assert fingerprint(examples) == fingerprint(examples.subset(np.arange(24)))
+    others = [
+        fingerprint(examples.subset(np.arange(23))),
+        fingerprint(examples.subset(np.arange(24)[::-1])),
+        fingerprint(dataclasses.replace(examples, labels=1 - examples.labels)),
+        fingerprint(dataclasses.replace(examples, class_names=("blue", "green"))),
+    ]
+    assert len({fingerprint(examples), *others}) == 5
+
+
+def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
+    for arguments, message in (
+        ([tmp_path], "is no run folder: it has no config.json"),
+        ([run_folder], "holds a finished run"),
+        (
+            [run_folder, "--set", "epochs=3"],
+            "as it was begun; give nothing else",
+        ),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            main(["fit", "--resume", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="name a recipe, or a run folder to --resume"):
+        main(["fit"])
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, start):
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    subprocess.run(command(photographs, alone, **ALL), check=True, capture_output=True)
+
+    moments, steps = random.Random(0), [0]
+    line = command(photographs, killed, **ALL, checkpoint_every=0)
+    for _ in range(10):
+        process = start(line)
+        wait_for(lambda: newest(killed) > steps[-1], process)
+        time.sleep(moments.uniform(0, 0.5))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        steps.append(newest(killed))
+        line = resume(killed)
+    subprocess.run(line, check=True)
+
+    assert any(step % 4 for step in steps)  # in the middle of epochs
+    same_run(alone, killed)
+    for run in (alone, killed):
+        with open(run / "pace.csv") as file:
+            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(150))
+
+
+def newest(run):
+    """The step of the newest checkpoint; 0 where there is none"""
+    return max((int(path.stem[5:]) for path in run.glob("checkpoints/*.npz")), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, start, number):
+    run = tmp_path / "run"
+    line = command(photographs, run, epochs=100000, checkpoint_every=100000)
+    process = start(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_for((run / "model.keras").exists, process)
+
+    process.send_signal(number)
+    printed, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    go_on = f"go on with: python -m training fit --resume {run}"
+    assert errors.splitlines()[-1] == f"Interrupted; {go_on}"
+    assert "Stopping, and saving first; again to stop at once." in printed
+    (kept,) = (run / "checkpoints").iterdir()
+    assert Checkpoint.read(kept).step > 0
+    assert load_model(run / "model.keras").class_names == ("blue", "red")
+
+
+@pytest.mark.slow
+def test_only_one_process_trains_in_a_folder(photographs, tmp_path, start):
+    run = tmp_path / "run"
+    first = start(command(photographs, run, epochs=100000, checkpoint_every=0))
+    wait_for((run / "checkpoints").exists, first)
+
+    second = subprocess.run(resume(run), capture_output=True, text=True)
+    first.kill()
+    first.wait()
+
+    assert second.returncode == 1
+    message = f"Error: another process is training in the run folder {run}."
+    assert second.stderr.splitlines()[-1] == message
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays(photographs, tmp_path):
+    run, limit = tmp_path / "run", 300_000  # bytes a file may have: model.keras fits
+    start = command(photographs, run, checkpoint_every=0)
+
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    ended = subprocess.run(start, capture_output=True, text=True, preexec_fn=fill)
+
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    path = run / "checkpoints" / "step-"
+    message = (
+        rf"Error: the checkpoint {path}\d+.npz cannot be written: .* File too large\. "
+        rf"When that is mended, go on with: python -m training fit --resume {run}"
+    )
+    assert re.fullmatch(message, ended.stderr.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_a_folder_that_becomes_read_only_ends_the_run(
+    photographs, tmp_path, start, obey_permissions
+):
+    run = tmp_path / "run"
+    line = command(photographs, run, epochs=100000, checkpoint_every=0)
+    process = start(line, stderr=subprocess.PIPE, preexec_fn=obey_permissions)
+    wait_for(lambda: newest(run) > 0, process)
+
+    (run / "checkpoints").chmod(0o555)
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    message = (
+        rf"Error: the checkpoint {run}/checkpoints/step-\d+.npz cannot be written: .*Permission "
+        rf"denied.*\. When that is mended, go on with: python -m training fit --resume {run}"
+    )
+    assert re.fullmatch(message, errors.splitlines()[-1])
+    assert latest(run / "checkpoints").step > 0
+
+
+@pytest.mark.slow
+def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs, tmp_path, start):
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(photographs, data)
+    line = command(data, run, epochs=100000, checkpoint_every=0, cache_mib=0)
+    process = start(line, stderr=subprocess.PIPE)
+    wait_for((run / "checkpoints").exists, process)
+
+    for image in (data / "red").iterdir():
+        image.unlink()
+    _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    message = rf"Error: an image that was there cannot be read: {data}/red/.* No such file"
+    assert re.match(message, errors.splitlines()[-1])
+
+    for image in (data / "blue").iterdir():
+        shutil.copy(image, data / "red" / f"other-{image.name}")
+    again = subprocess.run(resume(run), capture_output=True, text=True)
+
+    assert again.returncode == 1
+    message = f"Error: the images of {data} are not those that the run in {run} was begun with."
+    assert again.stderr.splitlines()[-1] == message

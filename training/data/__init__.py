@@ -1,0 +1,1 @@
+"""Dataset name or folder -> batches."""

@@ -1,0 +1,1 @@
+"""Recipe -> a model that is ready for fit."""

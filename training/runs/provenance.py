@@ -1,0 +1,65 @@
+"""Process -> what it takes to repeat a run: versions, machine, commit."""
+
+import dataclasses
+import datetime
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+
+import tensorflow as tf
+
+PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+
+
+def describe_run(recipe, config, preprocessing):
+    """All that somebody needs to do the same again, as JSON-ready values.
+
+    Args:
+        recipe: Recipe.
+        config, preprocessing: ViTConfig and Preprocessing that became of it; its weights may
+            have decided them.
+    """
+    return {
+        "recipe": recipe.as_dict(),
+        "model": dataclasses.asdict(config),
+        "preprocessing": dataclasses.asdict(preprocessing),
+        "command": sys.argv,
+        "seed": recipe.seed,
+        "versions": versions(),
+        "machine": _machine(),
+        "commit": _commit(),
+        "begun": datetime.datetime.now(datetime.UTC).isoformat(" ", "minutes"),
+    }
+
+
+def versions():
+    """{"python" or a package: version} of what decides a run's numbers"""
+    packages = {package: metadata.version(package) for package in PACKAGES}
+    return {"python": platform.python_version(), **packages}
+
+
+def _machine():
+    """'AMD EPYC 7B13, 2 cores', and the names of GPUs"""
+    info = pathlib.Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)$", info.read_text(), re.M) if info.exists() else None
+    processor = named[1] if named else platform.machine()
+    gpus = (
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    )
+    return ", ".join([processor, f"{os.cpu_count()} cores", *gpus])
+
+
+def _commit():
+    """The checkout's commit, marked where files differ from it; None without git."""
+    if not shutil.which("git"):
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = pathlib.Path(__file__).parent
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""Tensors -> tensors: the layers of a ViT."""

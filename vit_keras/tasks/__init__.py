@@ -1,0 +1,1 @@
+"""What a ViT learns besides classes."""

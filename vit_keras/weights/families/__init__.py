@@ -1,0 +1,1 @@
+"""One name table for each family of published weights."""
