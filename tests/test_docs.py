@@ -202,7 +202,7 @@ def test_generated_pages_are_current(name):
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """A working folder with everything that the pages take for granted; variants have one block."""
-    from tiny import photograph
+    from support.tiny import photograph
 
     monkeypatch.chdir(tmp_path)
     for name, config in vit_keras.VARIANTS.items():
