@@ -15,8 +15,13 @@ import vit_keras
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
-ALL_PAGES = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")),
-             *sorted(ROOT.glob("benchmarks/*.md")), *sorted(ROOT.glob("examples/*.md"))]
+RUN_PAGES = [page for page in PAGES if page.stem != "recipes"]  # the slow tests train each recipe
+ALL_PAGES = [
+    *PAGES,
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted(ROOT.glob("benchmarks/*.md")),
+    *sorted(ROOT.glob("examples/*.md")),
+]
 SOURCES = [file for folder in ("vit_keras", "training", "export")
            for file in sorted((ROOT / folder).rglob("*.py"))]  # fmt: skip
 
@@ -33,8 +38,8 @@ NOT_RUN = {
     "cd exported/saved_model": "for docker",
     "docker compose up": "needs Docker and TF Serving's image",
     "python3 -m http.server": "runs until it is stopped",
-    "python -m export runs/photos/model.keras --format web": "npm downloads LiteRT.js; the tests of "
-    "the web page do that",
+    "python -m export runs/photos/model.keras --format web": "npm downloads LiteRT.js; see the tests "
+    "of the web page",
     "python -m training fit --resume": "needs an interrupted run; the tests of resuming make some",
     "python -m training data-service": "runs until it is stopped; the tests of scaling start one",
     "python -m training fit deit_s16": "needs ImageNet, and takes days",
@@ -49,7 +54,7 @@ SHORTER = {
     "fit": "--set epochs=1 --set warmup_epochs=0 --set batch_size=4 --set jit_compile=false",
     "export": "--images 8 --allow-drop",
 }
-SHORTER_FROM_SCRATCH = "--set model.depth=1"  # with --weights, the depth is that of the weights
+SHORTER_FROM_SCRATCH = "--set model.depth=2 --set image_size=32"  # --weights have their own
 PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.")
 
 
@@ -204,7 +209,10 @@ def workspace(tmp_path, monkeypatch):
     """A working folder with everything that the pages take for granted; variants have one block."""
     from support.tiny import photograph
 
+    from training import preview
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preview, "SECONDS", 0.2)
     for name, config in vit_keras.VARIANTS.items():
         monkeypatch.setitem(vit_keras.VARIANTS, name, dataclasses.replace(config, depth=1))
     for folder in ("photos/cat", "photos/dog", "other_photos/cat", "other_photos/dog", "holiday",
@@ -263,7 +271,7 @@ def test_python_blocks_run(name, workspace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.stem)
 def test_blocks_run(page, workspace):
     if page.stem in ("explaining", "exporting", "pretraining-and-distillation", "weights"):
         run_command(shlex.split("python -m training fit photos --data photos --out runs/photos"))
