@@ -1,5 +1,5 @@
-"""This project and its peers, side by side -> tables; imported by nothing else."""
+"""This project and its peers -> tables; no other folder imports this one."""
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's start-up messages

@@ -1,33 +1,45 @@
 """ViTConfig -> files that classify an image: this project's and its peers'.
 
-Each takes one uint8 image, (1, height, width, channels), and gives its probabilities, with static
-shapes and, where no other type is named, in float32; normalisation and softmax are inside. Biases,
-norms, tokens and positions are as random as kernels, for converters leave out what adds zero or
-multiplies by one. timm's model has the weights of ours.
+Each takes one uint8 image, (1, height, width, channels), and returns its probabilities, with static
+shapes and in float32 unless its name says otherwise; normalisation and softmax are inside. Biases,
+norms, tokens and positions are random like kernels, because converters drop what adds zero or
+multiplies by one. timm's model has our weights.
 
-Packages are imported where they are used: one that is missing takes away its own rows alone, and
-torch and TensorFlow, which do not go together in a process, do not meet.
+Packages are imported where they are used: a missing one removes only its own rows, and torch and
+TensorFlow, which cannot share a process, do not meet.
 """
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.runtimes import COMPARED, random_pixels
 
+if TYPE_CHECKING:
+    import keras
+    import torch
 
-def ours(config, merge_tokens=0):
-    """This project's model as it is exported"""
+    from benchmarks.timm_vit import Classifier
+    from vit_keras.config import ViTConfig
+
+Written = tuple[pathlib.Path, "keras.Model"]  # an artefact, and the Keras model it computes
+Writer = Callable[["ViTConfig", pathlib.Path], Written]
+
+
+def ours(config: "ViTConfig", merge_tokens: int = 0) -> "keras.Model":
+    """Builds this project's model as it is exported."""
     from export.export import exportable
     from vit_keras.model import build_vit
 
     return exportable(build_vit(config), merge_tokens)
 
 
-def keras_hub(config):
-    """KerasHub's model, with what `convert` asks a ViT for"""
+def keras_hub(config: "ViTConfig") -> "keras.Model":
+    """Builds KerasHub's model, with the attributes of a ViT that `convert` reads."""
     from benchmarks.peers import keras_hub_vit
     from vit_keras.model import default_preprocessing
 
@@ -36,22 +48,26 @@ def keras_hub(config):
     return model
 
 
-def tflite(config, folder, build=ours, **options):
-    """Through this project's export; `options` are those of `convert`."""
+def tflite(
+    config: "ViTConfig",
+    folder: pathlib.Path,
+    build: Callable[["ViTConfig"], "keras.Model"] = ours,
+) -> Written:
+    """Writes a .tflite with this project's export."""
     from export.tflite.convert import convert
 
     model, path = randomised(build(config)), folder / "model.tflite"
-    convert(model, path, **options)
+    convert(model, path)
     return path, model
 
 
-def merged(count):
-    """So many tokens merged in each block, through this project's export"""
+def merged(count: int) -> Writer:
+    """Returns a writer of a .tflite whose blocks each merge `count` tokens."""
     return functools.partial(tflite, build=functools.partial(ours, merge_tokens=count))
 
 
-def saved_model(config, folder):
-    """Through this project's export; `serve_logits` leaves normalisation and softmax to others."""
+def saved_model(config: "ViTConfig", folder: pathlib.Path) -> Written:
+    """Writes a SavedModel with this project's export; `serve_logits` takes normalised images."""
     from export.options import Options
     from export.saved_model.writer import write_saved_model
 
@@ -60,8 +76,8 @@ def saved_model(config, folder):
     return path, model
 
 
-def quantised(kind, config, folder):
-    """In fewer bits, through this project's export"""
+def quantised(kind: str, config: "ViTConfig", folder: pathlib.Path) -> Written:
+    """Writes a .tflite and quantises it with this project's export."""
     from export.formats import KINDS
 
     source, model = tflite(config, folder)
@@ -70,8 +86,8 @@ def quantised(kind, config, folder):
     return path, model
 
 
-def ours_onnx(config, folder):
-    """Through this project's export"""
+def ours_onnx(config: "ViTConfig", folder: pathlib.Path) -> Written:
+    """Writes an .onnx with this project's export."""
     from export.onnx.convert import convert
     from export.options import Options
 
@@ -80,8 +96,8 @@ def ours_onnx(config, folder):
     return path, model
 
 
-def plain_onnx(config, folder):
-    """Our model as tf2onnx leaves it"""
+def plain_onnx(config: "ViTConfig", folder: pathlib.Path) -> Written:
+    """Writes an .onnx of this project's model with tf2onnx only."""
     import tensorflow as tf
     import tf2onnx
 
@@ -89,15 +105,15 @@ def plain_onnx(config, folder):
     spec = tf.TensorSpec((1, *model.input_shape[1:]), tf.uint8, "images")
 
     @tf.function(input_signature=[spec])
-    def classify(images):
+    def classify(images: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(model(model.preprocessing.normalise(images)))
 
     tf2onnx.convert.from_function(classify, [spec], opset=18, output_path=str(path))
     return path, model
 
 
-def timm_onnx(config, folder):
-    """timm's own export"""
+def timm_onnx(config: "ViTConfig", folder: pathlib.Path) -> Written:
+    """Writes an .onnx of timm's model with timm's own export."""
     model, classifier, image = _timm(config, folder)
     from timm.utils.onnx import onnx_export
 
@@ -106,8 +122,8 @@ def timm_onnx(config, folder):
     return path, model
 
 
-def timm_tflite(config, folder):
-    """timm's model through litert-torch"""
+def timm_tflite(config: "ViTConfig", folder: pathlib.Path) -> Written:
+    """Writes a .tflite of timm's model with litert-torch."""
     model, classifier, image = _timm(config, folder)
     import litert_torch
 
@@ -116,8 +132,10 @@ def timm_tflite(config, folder):
     return path, model
 
 
-def _timm(config, folder):
-    """-> our model; timm's with its weights, uint8 to probabilities, in torch; an image for it"""
+def _timm(
+    config: "ViTConfig", folder: pathlib.Path
+) -> tuple["keras.Model", "Classifier", "torch.Tensor"]:
+    """Our model; timm's with the same weights, in torch; a uint8 image for it."""
     import torch
 
     from benchmarks.timm_vit import load_classifier
@@ -134,17 +152,17 @@ class Artefact:
     """A row of ARTEFACTS.
 
     Attributes:
-        write: (ViTConfig, folder) -> (path of what it wrote there, the Keras model behind it).
-        runtimes: rows of RUNTIMES which run it.
-        backend: Keras's, while it is written.
+        write: (ViTConfig, folder) -> (path of the artefact in it, the Keras model it computes).
+        runtimes: keys of RUNTIMES that run it.
+        backend: of Keras, while it is written.
     """
 
-    write: Callable
+    write: Writer
     runtimes: tuple[str, ...]
     backend: str = "tensorflow"
 
 
-# Adding a contestant: one row here, functools.partial(tflite, ...) for other options or models.
+# A new contestant is one row here; functools.partial(tflite, build=...) for other models.
 OURS = "ours, .tflite"
 ARTEFACTS = {
     OURS: Artefact(tflite, ("LiteRT",)),
@@ -161,17 +179,28 @@ ARTEFACTS = {
 }
 
 
-def write_artefact(artefact, fields, folder):
-    """Writes it, of a ViTConfig's fields -> (path, its Keras model's logits for random pixels)"""
+def write_artefact(
+    artefact: Artefact, fields: dict[str, Any], folder: pathlib.Path
+) -> tuple[pathlib.Path, np.ndarray]:
+    """Writes an artefact.
+
+    Args:
+        artefact: a value of ARTEFACTS.
+        fields: of a ViTConfig.
+        folder: to write to.
+
+    Returns:
+        its path, and the logits of its Keras model for random pixels, (COMPARED, classes)
+    """
     from vit_keras.config import ViTConfig  # needs the backend
 
-    path, model = artefact.write(ViTConfig(**fields), folder)
+    path, model = artefact.write(ViTConfig.from_fields(**fields), folder)
     images = model.preprocessing.normalise(random_pixels(COMPARED, model.input_shape[1:]))
     return path, model.predict(images, verbose=0)
 
 
-def randomised(model):
-    """The model with seeded noise on every weight"""
+def randomised(model: "keras.Model") -> "keras.Model":
+    """Adds seeded noise to every weight of the model."""
     random = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign_add(random.normal(scale=0.05, size=weight.shape).astype("float32"))

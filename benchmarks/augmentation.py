@@ -1,12 +1,12 @@
-"""Augmentations and whole pipelines, beside Keras's layers and timm's -> CPU time an image.
+"""Augmentations and input pipelines, ours, Keras's and timm's -> a Markdown table: CPU time.
 
 python -m benchmarks.augmentation
 python -m benchmarks.augmentation --images 512 --rounds 5
 
-Everything runs on one 500x375 JPEG of noise over smooth shapes, made here; times are of the whole
-process's CPU, decoding included where the row says so, median over interleaved rounds. timm's
-pipeline is torchvision's and Pillow's, without a DataLoader's processes; it needs `.[bench]`, and
-runs in a process of its own, since TensorFlow and torch do not go together.
+Everything runs on one 500x375 JPEG of noise over smooth shapes, generated here. Times are CPU times
+of the whole process per image, the medians of interleaved rounds; a row names decoding if it is
+included. timm's pipeline is torchvision and Pillow, without a DataLoader's processes. It needs
+`.[bench]` and runs in its own process, because TensorFlow and torch cannot share one.
 """
 
 import argparse
@@ -17,19 +17,32 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 SIZE = (224, 224)  # pixels
 BATCH = 32  # images
 OURS, KERAS, TIMM = "ours", "Keras layers", "timm"
+ROWS = {
+    "rand_augment": "RandAugment(2, 9)",
+    "load": "decode, random resized crop, flip",
+    "imagenet": "decode, random resized crop, flip, RandAugment(2, 9), normalise, MixUp/CutMix",
+}
+# {"row/contestant": function from a number of batches to those batches}
+Tasks = dict[str, Callable[[int], Iterable[Any]]]
 
 
-def main():
+def main() -> None:
+    """Measures all contestants and prints the table; --timm prints timm's times as JSON."""
     parser = argparse.ArgumentParser("python -m benchmarks.augmentation")
-    parser.add_argument("--images", type=int, default=960, help="a round; 960 by default")
+    parser.add_argument("--images", type=int, default=960, help="per round; 960 by default")
     parser.add_argument("--rounds", type=int, default=3, help="3 by default")
     parser.add_argument("--timm", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -38,30 +51,27 @@ def main():
         return
     from benchmarks.machine import describe_machine
 
-    tasks, times = tensorflow_tasks(), {}
+    tasks: Tasks = tensorflow_tasks()
+    times: dict[str, list[float]] = {}
     for _ in range(arguments.rounds):
-        found = measure(tasks, arguments.images) | _timm(arguments.images)
-        for key, milliseconds in found.items():
+        measured = measure(tasks, arguments.images) | measure_timm(arguments.images)
+        for key, milliseconds in measured.items():
             times.setdefault(key, []).append(milliseconds)
     medians = {key: statistics.median(values) for key, values in times.items()}
-    rows = sorted({row for row, _ in map(_split, medians)}, key=list(ROWS).index)
     table = [
-        (ROWS[row], *(_cell(medians.get(f"{row}/{who}")) for who in (OURS, KERAS, TIMM)))
-        for row in rows
+        (title, *(_cell(medians.get(f"{row}/{contestant}")) for contestant in (OURS, KERAS, TIMM)))
+        for row, title in ROWS.items()
     ]
     print(f"{describe_machine()}\nCPU milliseconds an image, {SIZE[0]} px\n")
     print(tabulate(table, ("", OURS, KERAS, TIMM), tablefmt="github", disable_numparse=True))
 
 
-ROWS = {
-    "rand_augment": "RandAugment(2, 9)",
-    "load": "decode, random resized crop, flip",
-    "imagenet": "decode, random resized crop, flip, RandAugment(2, 9), normalise, MixUp/CutMix",
-}
+def _cell(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.2f}"
 
 
-def jpeg():
-    """The bytes of a 500x375 photograph-like JPEG."""
+def jpeg() -> bytes:
+    """Returns the bytes of a 500x375 JPEG that resembles a photograph."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:375, :500]
     waves = [120 + 80 * np.sin(x / (20 + 9 * k)) * np.cos(y / (31 - 7 * k)) for k in range(3)]
@@ -71,10 +81,10 @@ def jpeg():
     return file.getvalue()
 
 
-def measure(tasks, images):
-    """{"row/contestant": function(batches) -> iterable of them} -> {the same: CPU ms an image}
+def measure(tasks: Tasks, images: int) -> dict[str, float]:
+    """Returns {"row/contestant": CPU milliseconds per image}.
 
-    The first batch of each, which comes with starting up, is not counted.
+    The first batch of each task is not counted: it contains the start-up.
     """
     times = {}
     for name, run in tasks.items():
@@ -86,54 +96,71 @@ def measure(tasks, images):
     return times
 
 
-def tensorflow_tasks():
-    """Ours and Keras's, each as a tf.data pipeline of maps, in batches of BATCH"""
+def measure_timm(images: int) -> dict[str, float]:
+    """Measures timm in a process of its own; returns {} and prints why if that fails."""
+    command = [sys.executable, "-m", "benchmarks.augmentation", "--timm", "--images", str(images)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        print(f"without timm: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return {}
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def tensorflow_tasks() -> Tasks:
+    """Returns this project's and Keras's tasks: tf.data pipelines of batches of BATCH images."""
     import keras
     import tensorflow as tf
 
     from training.augment import batches as augment
     from training.augment import images as augment_images
+
+    picture = tf.constant(np.asarray(Image.open(io.BytesIO(jpeg())).resize(SIZE)))
+    rand_augment = functools.partial(augment_images.rand_augment, layers=2, magnitude=9)
+    # Keras's magnitudes are a fraction of 1.
+    layer = keras.layers.RandAugment((0, 255), num_ops=2, factor=0.9)
+
+    def batches(function: Callable[["tf.Tensor"], "tf.Tensor"]) -> Callable:
+        dataset = tf.data.Dataset.range(2**40).map(function, tf.data.AUTOTUNE).batch(BATCH)
+        return dataset.take
+
+    def seed(index: "tf.Tensor") -> "tf.Tensor":
+        return tf.stack([0, tf.cast(index, tf.int32)])
+
+    flip = augment_images.flip_image
+    return {
+        f"rand_augment/{OURS}": batches(lambda index: rand_augment(picture, seed(index))),
+        f"rand_augment/{KERAS}": batches(lambda index: layer(picture)),
+        f"load/{OURS}": our_pipeline(augment_images=(flip,)),
+        f"imagenet/{OURS}": our_pipeline(
+            augment_images=(flip, rand_augment), augment=(augment.mixup_or_cutmix,)
+        ),
+    }
+
+
+def our_pipeline(**options: Any) -> Callable[[int], "tf.data.Dataset"]:
+    """Returns this project's training pipeline with random resized crops of the JPEG.
+
+    Args:
+        **options: fields of the recipe.
+    """
+    import tensorflow as tf
+
+    from training.augment import batches as augment
     from training.data.examples import Examples
     from training.data.pipeline import training_batches
     from training.recipe import Recipe
     from vit_keras.images.decoding import decode_image
     from vit_keras.images.preprocessing import Preprocessing
 
-    content = jpeg()
-    contents = tf.constant([content, content])
-    picture = tf.constant(np.asarray(Image.open(io.BytesIO(content)).resize(SIZE)))
-
-    def batches(function):
-        dataset = tf.data.Dataset.range(2**40).map(function, tf.data.AUTOTUNE).batch(BATCH)
-        return dataset.take
-
-    rand_augment = functools.partial(augment_images.rand_augment, layers=2, magnitude=9)
-    # Keras's magnitudes are a fraction of 1.
-    layer = keras.layers.RandAugment((0, 255), num_ops=2, factor=0.9)
-    examples = Examples(
-        np.zeros(2, "int64"), ("a", "b"), ("x", "y"), lambda index: decode_image(contents[index])
-    )
-
-    def pipeline(**options):
-        recipe = Recipe(batch_size=BATCH, train_crop=augment.random_resized_crop, **options)
-        return training_batches(examples, recipe, Preprocessing(SIZE), 2**20).take
-
-    def seed(index):
-        return tf.stack([0, tf.cast(index, tf.int32)])
-
-    return {
-        f"rand_augment/{OURS}": batches(lambda index: rand_augment(picture, seed(index))),
-        f"rand_augment/{KERAS}": batches(lambda index: layer(picture)),
-        f"load/{OURS}": pipeline(augment_images=(augment_images.flip_image,)),
-        f"imagenet/{OURS}": pipeline(
-            augment_images=(augment_images.flip_image, rand_augment),
-            augment=(augment.mixup_or_cutmix,),
-        ),
-    }
+    contents = tf.constant([jpeg()] * 2)
+    labels, classes, names = np.zeros(2, "int64"), ("a", "b"), ("x", "y")
+    examples = Examples(labels, classes, names, lambda index: decode_image(contents[index]))
+    recipe = Recipe().replace(batch_size=BATCH, train_crop=augment.random_resized_crop, **options)
+    return training_batches(examples, recipe, Preprocessing(SIZE), 2**20).take
 
 
-def timm_tasks():
-    """timm's transforms on Pillow images, one after another, and its Mixup on batches"""
+def timm_tasks() -> Tasks:
+    """Returns timm's tasks: its transforms on Pillow images one by one, its Mixup on batches."""
     import torch
 
     from benchmarks.timm_vit import timm
@@ -145,23 +172,22 @@ def timm_tasks():
         "is_training": True,
         "color_jitter": None,
         "scale": (0.2, 1),
+        "interpolation": "bilinear",
     }
-    plain = timm.data.create_transform(**options, interpolation="bilinear")
-    # Its own probability of each operation is 0.5: here every one is carried out, as in ours.
-    strong = timm.data.create_transform(
-        **options, interpolation="bilinear", auto_augment="rand-m9-n2-p1.0"
-    )
+    plain = timm.data.create_transform(**options)
+    # timm's own probability of each operation is 0.5; here each is applied, as in ours.
+    strong = timm.data.create_transform(**options, auto_augment="rand-m9-n2-p1.0")
     rand_augment = timm.data.rand_augment_transform("rand-m9-n2-p1.0", {})
     mixup = timm.data.Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=1000)
     picture = Image.open(io.BytesIO(content)).resize(SIZE)
 
-    def load(transform):
+    def load(transform: Callable) -> torch.Tensor:
         return transform(Image.open(io.BytesIO(content)).convert("RGB"))
 
-    def batches(function):
+    def batches(function: Callable[[], Any]) -> Callable[[int], Iterable[Any]]:
         return lambda count: (function() for _ in range(count))
 
-    def imagenet():
+    def imagenet() -> tuple[torch.Tensor, torch.Tensor]:
         images = torch.stack([load(strong) for _ in range(BATCH)])
         return mixup(images, torch.zeros(BATCH, dtype=torch.long))
 
@@ -170,23 +196,6 @@ def timm_tasks():
         f"load/{TIMM}": batches(lambda: torch.stack([load(plain) for _ in range(BATCH)])),
         f"imagenet/{TIMM}": batches(imagenet),
     }
-
-
-def _timm(images):
-    command = [sys.executable, "-m", "benchmarks.augmentation", "--timm", "--images", str(images)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        print(f"without timm: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-        return {}
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def _split(key):
-    return key.split("/")
-
-
-def _cell(milliseconds):
-    return "" if milliseconds is None else f"{milliseconds:.2f}"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """timm's weights and settings -> timm's ViT in torch, which classifies images of uint8."""
 
 import contextlib
+import pathlib
 
 import timm
 import torch
 
-# Where torchvision was built for another torch its operators are missing; what is measured needs
-# none of them, but timm is not imported without.
+# A torchvision built for another torch lacks its operators. The benchmarks need none of them, but
+# timm cannot be imported without.
 _LIBRARY = torch.library.Library("torchvision", "DEF")
 for _name in ("nms", "qnms"):
     with contextlib.suppress(RuntimeError):
@@ -14,18 +15,19 @@ for _name in ("nms", "qnms"):
 
 
 class Classifier(torch.nn.Module):
-    """uint8 (batch, height, width, channels) -> probabilities (batch, classes)"""
+    """uint8 (batch, height, width, channels) -> probabilities (batch, classes)."""
 
-    def __init__(self, vit):
+    def __init__(self, vit: torch.nn.Module) -> None:
         super().__init__()
         self.vit = vit
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalises the images and classifies them."""
         images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
         return self.vit(images).softmax(-1)
 
 
-def load_classifier(folder):
-    """The model of a folder that `save_weights` wrote, as timm's own exports build it"""
+def load_classifier(folder: pathlib.Path) -> Classifier:
+    """Loads a folder that `save_weights` wrote, as timm's own exports build the model."""
     vit = timm.create_model(f"local-dir:{folder}", pretrained=True, exportable=True)
     return Classifier(vit).eval()

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from vit_keras.explain import attention_rollout
+from vit_keras.model import HEADS
 
 
 def pixel_classifier(model, preprocess, attention, batch):
@@ -35,7 +36,7 @@ def pixel_classifier(model, preprocess, attention, batch):
 
 def embedder(model):
     """Model of the same input -> what its head reads, (batch, width); of two heads the mean."""
-    heads = ("head", "head_dist") if model.config.distilled else ("head",)
+    heads = HEADS if model.config.distilled else HEADS[:1]
     pooled = [model.get_layer(name).input for name in heads]
     output = keras.layers.Average()(pooled) if len(pooled) > 1 else pooled[0]
     return keras.Model(model.input, output)

@@ -1,7 +1,6 @@
 """model.keras + formats -> a folder of verified artefacts, and a report of what they cost."""
 
 import contextlib
-import dataclasses
 import pathlib
 import tempfile
 
@@ -14,8 +13,8 @@ from export.labels import class_labels, metadata_files
 from export.options import Options
 from export.reports.model_card import format_card
 from export.reports.report import add_to_report, format_table
-from vit_keras.config import check_choice
 from vit_keras.model import build_vit, get_config, load_model
+from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing, write_json, write_text
 
@@ -203,8 +202,7 @@ def exportable(model, merge_tokens=0):
 
     In float32, with tokens merged in every block, and without what nobody reads of the last.
     """
-    config = dataclasses.replace(
-        model.config,
+    config = model.config.replace(
         merge_tokens=merge_tokens or model.config.merge_tokens,
         trim_last_block=model.config.pooling == "cls",
     )

@@ -119,7 +119,11 @@ def _find(model, path, data, data_dir):
     if (run / "config.json").exists():
         recipe = read_recipe(run / "config.json")
         try:
-            return _matched(model, load_splits(recipe), recipe.data), True, recipe.data
+            return (
+                _matched(model, load_recipe_splits(recipe), recipe.data.dataset),
+                True,
+                recipe.data.dataset,
+            )
         except InputError as error:
             print(f"Note: the images of the run are not used: {error}", flush=True)
     if not (run / "samples").is_dir():
@@ -128,6 +132,11 @@ def _find(model, path, data, data_dir):
             f"trained on with --data."
         )
     return _unlabelled(model, str(run / "samples"))
+
+
+def load_recipe_splits(recipe):
+    """The splits of a run's recipe."""
+    return load_splits(recipe.data, recipe.model.channels, recipe.execution.seed)
 
 
 def _is_flat(data):

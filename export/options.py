@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from vit_keras.config import check_choice, check_integer
+from vit_keras.utils.checks import check_choice, check_integer
 from vit_keras.utils.errors import InputError
 
 PREPROCESS = ("in-graph", "none")

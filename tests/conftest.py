@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Fixtures that several test files use."""
 
 import contextlib
 import ctypes
@@ -8,57 +8,60 @@ import subprocess
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
+from support.shared import shared_folder
 from support.tiny import TINY, photograph
-
-from training.augment import batches as augment
-from training.fit import fit
-from training.recipe import Recipe
 
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
-    """A folder of two classes, 12 images each, of every kind of file there is."""
-    folder = tmp_path_factory.mktemp("photographs")
-    for colour, rgb in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
-        (folder / colour).mkdir()
-        for index in range(12):
-            image = photograph(index, rgb, size=(40 + index, 30))
-            suffix = ("jpg", "png", "bmp", "gif", "JPEG", "jpg")[index % 6]
-            if suffix == "png":
-                image = image.convert("RGBA")
-            image.save(folder / colour / f"{index:02}.{suffix}")
-    return folder
+    """A folder of two classes, 12 images each, in every image format."""
+
+    def build(folder):
+        for colour, rgb in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+            (folder / colour).mkdir()
+            for index in range(12):
+                image = photograph(index, rgb, size=(40 + index, 30))
+                suffix = ("jpg", "png", "bmp", "gif", "JPEG", "jpg")[index % 6]
+                if suffix == "png":
+                    image = image.convert("RGBA")
+                image.save(folder / colour / f"{index:02}.{suffix}")
+
+    return shared_folder(tmp_path_factory, "photographs", build)
 
 
 @pytest.fixture(scope="session")
 def recipe(photographs):
-    """A recipe for the photographs that takes seconds."""
-    return Recipe(
-        data=str(photographs),
+    """A recipe for the photographs that trains in seconds."""
+    # Imported here: a test of the library must not need TensorFlow.
+    from training.augment import batches as augment
+    from training.recipe import Recipe
+
+    return Recipe().replace(
+        dataset=str(photographs),
         variant="vit_b16",
         image_size=(16, 24),
-        model=TINY,
+        config=TINY,
         augment=(augment.flip,),
         epochs=3,
         warmup_epochs=1,
         batch_size=4,
         learning_rate=3e-3,
         validation_fraction=0.25,
-        jit=False,
+        jit_compile=False,
     )
 
 
 @pytest.fixture(scope="session")
 def run_folder(recipe, tmp_path_factory):
     """The run folder of a finished training on the photographs."""
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    fit(recipe, folder)
-    return folder
+    from training.fit import fit
+
+    return shared_folder(tmp_path_factory, "run", lambda folder: fit(recipe, folder))
 
 
 @pytest.fixture(scope="session")
 def obey_permissions():
-    """A preexec_fn for subprocess, with which root, too, cannot write where permissions forbid."""
+    """A preexec_fn for subprocess: file permissions apply to root as well."""
     libc = ctypes.CDLL(None)
     drop_capability, override_permissions = 24, 1  # linux/prctl.h, linux/capability.h
     return lambda: libc.prctl(drop_capability, override_permissions)
@@ -66,7 +69,7 @@ def obey_permissions():
 
 @pytest.fixture
 def start():
-    """subprocess.Popen, whose processes do not outlive the test"""
+    """subprocess.Popen whose processes are killed at the end of the test."""
     with contextlib.ExitStack() as stack:
 
         def popen(line, **options):

@@ -21,12 +21,12 @@ def main(argv=None):
 def _parser():
     parser = argparse.ArgumentParser(
         "python -m training",
-        description="Trains Vision Transformers on labelled images, and tries them out.",
+        description="Trains Vision Transformers on images, evaluates and explains them.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     recipe = "a file of training/recipes/, without .py"
-    data = commands.add_parser("data", help="show what a recipe would train on, and how fast")
+    data = commands.add_parser("data", help="show the images a recipe would train on, and how fast")
     data.set_defaults(run=_data)
     data.add_argument("--recipe", default="photos", help=f"{recipe}; photos by default")
     data.add_argument(
@@ -37,7 +37,7 @@ def _parser():
     fit.set_defaults(run=_fit)
     fit.add_argument("recipe", metavar="RECIPE", nargs="?", help=recipe)
     fit.add_argument(
-        "--resume", type=pathlib.Path, metavar="RUN", help="go on with this run folder's run"
+        "--resume", type=pathlib.Path, metavar="RUN", help="resume the run in this folder"
     )
     fit.add_argument("--out", type=pathlib.Path, help="run folder; runs/RECIPE by default")
     fit.add_argument(
@@ -50,7 +50,7 @@ def _parser():
         "--data-service",
         default="",
         metavar="HOST:PORT",
-        help="have the images read and augmented there",
+        help="read and augment images on this tf.data service",
     )
     for command in (data, fit):
         command.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
@@ -60,7 +60,9 @@ def _parser():
             "https:// or hf:// address, or a name of vit_keras.PUBLISHED",
         )
         command.add_argument(
-            "--teacher", help="learn from this model, too: a .keras file, run folder or SavedModel"
+            "--teacher",
+            help="also learn from this model, with task=distillation: a .keras file, run folder or "
+            "SavedModel",
         )
         command.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
         command.add_argument(
@@ -68,13 +70,13 @@ def _parser():
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="replace a field of the recipe, or model.KEY of its ViTConfig; may be repeated",
+            help="set a field of the recipe, or model.KEY of its ViTConfig; may be repeated",
         )
 
     service = commands.add_parser("data-service", help="read and augment images for other runs")
     service.set_defaults(run=_data_service)
     service.add_argument("--host", default="localhost", help="this machine's name; localhost")
-    service.add_argument("--port", type=_count, default=5050, help="to listen at; 5050")
+    service.add_argument("--port", type=_count, default=5050, help="port to listen on; 5050")
     service.add_argument("--dispatcher", default="", metavar="HOST:PORT", help="service to join")
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a model on labelled images")
@@ -83,14 +85,14 @@ def _parser():
     evaluate.add_argument("--data", required=True, help="as for fit; classes match by name")
     evaluate.add_argument(
         "--split",
-        help="train, validation or test, or as TFDS spells it; the test images by default",
+        help="train, validation, test or, for TFDS, any split; the test images by default",
     )
     evaluate.add_argument(
         "--flip", action="store_true", help="average each image with its mirror image"
     )
     evaluate.add_argument("--data-dir", default="", help="where TFDS or fashion_mnist's files are")
     evaluate.add_argument(
-        "--out", type=pathlib.Path, help="JSON file; evaluation-DATA.json beside MODEL by default"
+        "--out", type=pathlib.Path, help="JSON file; evaluation-DATA.json next to MODEL by default"
     )
 
     predict = commands.add_parser("predict", help="the most probable classes of image files")
@@ -120,9 +122,9 @@ def _parser():
 
 
 def _data(arguments):
-    from training.preview import show
+    from training.preview import preview
 
-    show(_recipe(arguments), arguments.out)
+    preview(_recipe(arguments), arguments.out)
 
 
 def _fit(arguments):
@@ -131,27 +133,27 @@ def _fit(arguments):
     from vit_keras.utils.errors import InputError
 
     run = arguments.resume
-    given = [arguments.recipe, arguments.out, arguments.data, arguments.data_dir, arguments.set]
-    if run and any([*given, arguments.weights, arguments.teacher]):
-        raise InputError("--resume RUN goes on with a run as it was begun; give nothing else.")
+    others = [arguments.recipe, arguments.out, arguments.data, arguments.data_dir, arguments.set]
+    if run and any([*others, arguments.weights, arguments.teacher]):
+        raise InputError("--resume RUN continues a run with its own options; give no others.")
     if not (run or arguments.recipe):
         raise InputError("name a recipe, or a run folder to --resume.")
     recipe = read_recipe(run / "config.json") if run else _recipe(arguments)
     out = run or arguments.out or _free_folder(pathlib.Path("runs") / arguments.recipe)
-    go_on = f"go on with: python -m training fit --resume {out}"
+    resume = f"resume with: python -m training fit --resume {out}"
     places = {"distribute": arguments.distribute, "data_service": arguments.data_service}
     for name, place in places.items():
         if place not in ("", "none"):
-            go_on += f" --{name.replace('_', '-')} {place}"
+            resume += f" --{name.replace('_', '-')} {place}"
     try:
         fit(recipe, out, resume=bool(run), **places)
     except KeyboardInterrupt:
-        print(f"\nInterrupted; {go_on}", file=sys.stderr)
+        print(f"\nInterrupted; {resume}", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if not (out / "checkpoints").exists():
             raise
-        raise OSError(f"{error}. When that is mended, {go_on}") from None
+        raise OSError(f"{error}. When that is repaired, {resume}") from None
 
 
 def _data_service(arguments):
@@ -164,7 +166,7 @@ def _recipe(arguments):
     from training.recipe import load_recipe
 
     named = {
-        "data": arguments.data,
+        "dataset": arguments.data,
         "data_dir": arguments.data_dir,
         "weights": arguments.weights,
         "teacher": arguments.teacher,
@@ -175,25 +177,32 @@ def _recipe(arguments):
 
 def _evaluate(arguments):
     from training.data.splits import load_evaluation_images
-    from training.reports.metrics import evaluate, format_evaluation
-    from training.tasks.classification import predict_probabilities
+    from training.recipe import Recipe
+    from training.tasks import TASKS
     from vit_keras.utils.files import write_json
 
-    model = _classifier(arguments.model)
+    model = _load(arguments.model)
+    task = TASKS[model.task]
     split, examples, unreadable = load_evaluation_images(
-        model, arguments.data, arguments.split, arguments.data_dir
+        model, arguments.data, arguments.split, arguments.data_dir, task.labelled
     )
-    if f" trained on {arguments.data}" in model.description and split in ("train", None):
+    if model.trained_on == arguments.data and split in ("train", None):
         print("Note: these are the images the model was trained on.", file=sys.stderr)
-    probabilities = predict_probabilities(model, examples, arguments.flip)
-    asked = {"model": arguments.model, "data": arguments.data, "flip": arguments.flip}
-    evaluation = {**asked, "split": split, **evaluate(probabilities, examples)}
-    evaluation["unreadable"] = unreadable
-    print(format_evaluation(evaluation))
+    metrics = task.evaluate(model, examples, Recipe(), arguments.flip).metrics
+    evaluation = {
+        "model": arguments.model,
+        "data": arguments.data,
+        "flip": arguments.flip,
+        "split": split,
+        **metrics,
+        "unreadable": unreadable,
+    }
+    print(task.format(evaluation))
     for name, reason in unreadable.items():
-        print(f"left out: {name}: {reason}", file=sys.stderr)
+        print(f"skipped: {name}: {reason}", file=sys.stderr)
     label = pathlib.Path(arguments.data.replace(":", "-")).resolve().name
-    label += "-flip" * arguments.flip
+    if arguments.flip:
+        label += "-flip"
     default = pathlib.Path(arguments.model).with_name(f"evaluation-{label}.json")
     write_json(arguments.out or default, evaluation)
 
@@ -203,7 +212,7 @@ def _predict(arguments):
     from training.predict import predict
     from vit_keras.utils.errors import InputError
 
-    model = _classifier(arguments.model)
+    model = _load(arguments.model)
     failed = False
     for pattern in arguments.images:
         try:
@@ -225,27 +234,24 @@ def _predict(arguments):
 
 
 def _explain(arguments):
-    from training.reports.attention import explain
+    from training.reports.attention import explain_images
 
-    explain(_classifier(arguments.model), arguments.images, arguments.out, arguments.fusion)
+    explain_images(_load(arguments.model), arguments.images, arguments.out, arguments.fusion)
 
 
 def _compare(arguments):
-    from training.reports.compare import compare
+    from training.reports.compare import compare_runs
 
-    compare(arguments.runs, arguments.out)
+    compare_runs(arguments.runs, arguments.out)
 
 
-def _classifier(path):
+def _load(path):
+    """Loads a model that can be used as it is."""
+    from training.tasks import TASKS
     from vit_keras.model import load_model
-    from vit_keras.utils.errors import InputError
 
     model = load_model(path)
-    if not model.config.num_classes:
-        raise InputError(
-            f"{path} has no classes; fine-tune it first: python -m training fit finetune "
-            f"--weights {path} --data FOLDER."
-        )
+    TASKS[model.task].check_model(model, path)
     return model
 
 

@@ -1,6 +1,6 @@
 """Vision Transformers for Keras 3: normalised images -> logits."""
 
-from vit_keras.config import ViTConfig
+from vit_keras.config import BlockConfig, ViTConfig
 from vit_keras.explain import (
     attention_maps,
     attention_rollout,
@@ -37,6 +37,7 @@ __all__ = [
     "PUBLISHED",
     "VARIANTS",
     "AttentionPool",
+    "BlockConfig",
     "ConvolutionStem",
     "DecoderConfig",
     "Distiller",

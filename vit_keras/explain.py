@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_keras.config import check_choice
 from vit_keras.layers.positions import sincos2d
 from vit_keras.model import get_config
+from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError
 
 FUSIONS = {"mean": ops.mean, "max": ops.max, "min": ops.min}
@@ -70,7 +70,7 @@ def attention_rollout(model, images, fusion="mean"):
     fused = [FUSIONS[fusion](each, axis=1) for each in weights]
     tokens = roll_out(fused[: config.depth])
     rows = [ops.matmul(pooled, tokens)[:, 0] for pooled in fused[config.depth :]]
-    patches = sum(rows)[:, sum(config.prefix_tokens.values()) :]  # (batch, patches)
+    patches = sum(rows)[:, config.prefix_count :]  # (batch, patches)
     patches = patches / ops.sum(patches, axis=-1, keepdims=True)
     return ops.reshape(patches, (-1, *config.grid))
 

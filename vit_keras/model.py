@@ -17,6 +17,8 @@ from vit_keras.layers.stems import ConvolutionStem, ResNetStem
 from vit_keras.utils.errors import InputError, first_line
 from vit_keras.variants import resolve_config
 
+HEADS = ("head", "head_dist")  # names of the layers that give logits; the second if distilled
+
 
 @keras.saving.register_keras_serializable(package="vit_keras")
 class ViT(keras.Model):
@@ -29,24 +31,32 @@ class ViT(keras.Model):
         preprocessing: Preprocessing, uint8 images of any size -> this model's input.
         class_names: tuple of the classes' names in the order of the logits, or empty.
         description: what its weights are, in words; may be set.
+        trained_on: name of the dataset that the weights were trained on, or ""; may be set.
+        task: what the model computes; a class attribute.
     """
+
+    task = "classification"
 
     # *args and **kwargs: only with this signature does every Keras since 3.12 revive a subclass as
     # a functional model.
-    def __init__(self, *args, config, preprocessing, class_names=(), description="", **kwargs):
+    def __init__(
+        self, *args, config, preprocessing, class_names=(), description="", trained_on="", **kwargs
+    ):
         super().__init__(*args, **kwargs)
-        self.config = ViTConfig(**config)
+        self.config = ViTConfig.from_fields(**config)
         self.preprocessing = Preprocessing(**preprocessing)
         self.class_names = tuple(class_names)
         self.description = description
+        self.trained_on = trained_on
 
     def get_config(self):
         return {
             **super().get_config(),
-            "config": dataclasses.asdict(self.config),
+            "config": self.config.to_fields(),
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "class_names": list(self.class_names),
             "description": self.description,
+            "trained_on": self.trained_on,
         }
 
 
@@ -80,7 +90,7 @@ def build_vit(
         images,
         _output(config, images),
         name=name or (variant if isinstance(variant, str) else "vit"),
-        config=dataclasses.asdict(config),
+        config=config.to_fields(),
         preprocessing=dataclasses.asdict(preprocessing),
         class_names=class_names,
     )
@@ -139,8 +149,9 @@ def _output(config, images):
     """Images -> the one output of the model: logits, or the pooled token."""
     tokens = embed(config, images)
     if config.patch_dropout:
-        prefix = sum(config.prefix_tokens.values())
-        tokens = PatchDropout(config.patch_dropout, prefix, name="patch_dropout")(tokens)
+        tokens = PatchDropout(config.patch_dropout, config.prefix_count, name="patch_dropout")(
+            tokens
+        )
     tokens, sizes = transform(config, tokens)
     if not config.norm_after_pooling:
         tokens = norm(config, "norm")(tokens)
@@ -186,7 +197,7 @@ def embed(config, images, masked=None):
         mask_token=masked is not None,
         name="patch_encoder",
     )(x if masked is None else [x, masked])
-    x = keras.layers.Dropout(config.dropout, name="dropout")(x)
+    x = keras.layers.Dropout(config.block.dropout, name="dropout")(x)
     return norm(config, "pre_norm")(x) if config.pre_norm else x
 
 
@@ -195,26 +206,15 @@ def transform(config, tokens, prefix="block"):
 
     The latter is None where none were merged, or only tokens before the patches are left.
     """
-    prefix_tokens = sum(config.prefix_tokens.values())
     inputs = tokens
     for index in range(config.depth):
         trimmed = config.trim_last_block and index == config.depth - 1
         inputs = TransformerBlock(
-            config.heads,
-            config.mlp_width,
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
+            block=config.block,
             stochastic_depth=config.stochastic_depth * index / max(1, config.depth - 1),
-            norm_epsilon=config.norm_epsilon,
-            layer_scale=config.layer_scale,
-            gelu=config.gelu,
-            swiglu=config.swiglu,
-            qkv_bias=config.qkv_bias,
-            qk_norm=config.qk_norm,
-            local=config.locality_attention,
             queries=1 + config.distilled if trimmed else 0,
             merge_tokens=config.merge_tokens if config.merge_tokens and not trimmed else None,
-            prefix=prefix_tokens,
+            prefix=config.prefix_count,
             name=f"{prefix}_{index}",
         )(inputs)
     return tokens_and_sizes(inputs)
@@ -222,19 +222,16 @@ def transform(config, tokens, prefix="block"):
 
 def norm(config, name):
     """The config's LayerNorm"""
-    return LayerNorm(config.norm_epsilon, name=name)
+    return LayerNorm(config.block.norm_epsilon, name=name)
 
 
 def _pool(config, name):
-    prefix = sum(config.prefix_tokens.values())
     if config.pooling == "map":
-        return AttentionPool(
-            config.heads, config.mlp_width, config.norm_epsilon, config.gelu, prefix, name=name
-        )
+        return AttentionPool(block=config.block, prefix=config.prefix_count, name=name)
     if config.pooling == "sequence":
         return SequencePool(name=name)
     kind = "dist" if name == "pool_dist" else config.pooling
-    return Pool(kind, prefix, name=name)
+    return Pool(kind, config.prefix_count, name=name)
 
 
 def _head(config, x, suffix):

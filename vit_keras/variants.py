@@ -1,13 +1,11 @@
 """A variant's name and overrides -> ViTConfig: the table of published sizes."""
 
-import dataclasses
-
 from vit_keras.config import ViTConfig
 from vit_keras.utils.errors import InputError, did_you_mean
 
 
 def _vit(patch_size, width, depth, heads, mlp_width, **options):
-    return ViTConfig(
+    return ViTConfig.from_fields(
         patch_size=patch_size,
         width=width,
         depth=depth,
@@ -149,16 +147,4 @@ def resolve_config(variant, **overrides):
             f"variant must be a row of vit_keras.VARIANTS or a ViTConfig. "
             f"Got {variant!r}{did_you_mean(variant, VARIANTS)}."
         )
-    check_fields(overrides)
-    return dataclasses.replace(config, **overrides)
-
-
-def check_fields(names):
-    """Refuses names that are no fields of a ViTConfig, with the nearest."""
-    known = [field.name for field in dataclasses.fields(ViTConfig)]
-    for name in names:
-        if name not in known:
-            raise InputError(
-                f"a ViTConfig has no field {name!r}{did_you_mean(name, known)}. "
-                f"Its fields: {', '.join(known)}."
-            )
+    return config.replace(**overrides)

@@ -18,9 +18,10 @@ class MediaPipeClassifier(context: Context, private val model: ModelFile) : Auto
     )
 
     fun classify(image: Bitmap): List<Pair<String, Float>> {
-        // Without the part, MediaPipe would squash the whole image.
-        val part = ImageProcessingOptions.builder().setRegionOfInterest(model.part(image)).build()
-        val result = classifier.classify(BitmapImageBuilder(image).build(), part)
+        // Without a region of interest, MediaPipe squashes the whole image to the model's size.
+        val region =
+            ImageProcessingOptions.builder().setRegionOfInterest(model.region(image)).build()
+        val result = classifier.classify(BitmapImageBuilder(image).build(), region)
         return result.classificationResult().classifications().first().categories()
             .map { it.categoryName() to it.score() }
     }

@@ -1,4 +1,4 @@
-// assets/model.tflite -> its bytes, its labels, and what it wants to see of an image
+// assets/model.tflite -> its bytes and labels, and an image's region and pixels for the model
 
 import android.content.Context
 import android.graphics.Bitmap
@@ -16,45 +16,46 @@ class ModelFile(context: Context) {
         FileInputStream(it.fileDescriptor).channel
             .map(FileChannel.MapMode.READ_ONLY, it.startOffset, it.declaredLength)
     }
-    private val attached = MetadataExtractor(bytes)
-    val labels = attached.getAssociatedFile("labels.txt").bufferedReader().readLines()
+    private val metadata = MetadataExtractor(bytes)
+    val labels = metadata.getAssociatedFile("labels.txt").bufferedReader().readLines()
     private val rule =
-        JSONObject(attached.getAssociatedFile("preprocessing.json").bufferedReader().readText())
+        JSONObject(metadata.getAssociatedFile("preprocessing.json").bufferedReader().readText())
     private val height = rule.getJSONArray("image_size").getInt(0)
     private val width = rule.getJSONArray("image_size").getInt(1)
 
-    /** The part of an upright image that the model sees, in fractions of the image's sides. */
-    fun part(image: Bitmap): RectF {
+    /** The region of an upright image that the model sees, in fractions of the image's sides. */
+    fun region(image: Bitmap): RectF {
         val crop = rule.getDouble("crop")
-        var wide = crop
-        var high = crop
+        var horizontal = crop
+        var vertical = crop
         if (rule.getString("resize") == "crop") {
-            val wanted = width.toDouble() / height
-            val given = image.width.toDouble() / image.height
-            wide = crop * min(1.0, wanted / given)
-            high = crop * min(1.0, given / wanted)
+            val modelRatio = width.toDouble() / height
+            val imageRatio = image.width.toDouble() / image.height
+            horizontal = crop * min(1.0, modelRatio / imageRatio)
+            vertical = crop * min(1.0, imageRatio / modelRatio)
         }
-        val left = ((1 - wide) / 2).toFloat()
-        val top = ((1 - high) / 2).toFloat()
+        val left = ((1 - horizontal) / 2).toFloat()
+        val top = ((1 - vertical) / 2).toFloat()
         return RectF(left, top, 1 - left, 1 - top)
     }
 
-    /** An upright image -> the model's input: red, green, blue of each pixel, row by row. */
+    /** The model's input for an upright image: red, green, blue of each pixel, row by row. */
     fun pixels(image: Bitmap): ByteBuffer {
-        val part = part(image)
-        var cut = Bitmap.createBitmap(
+        val region = region(image)
+        var cropped = Bitmap.createBitmap(
             image,
-            (part.left * image.width).roundToInt(),
-            (part.top * image.height).roundToInt(),
-            (part.width() * image.width).roundToInt(),
-            (part.height() * image.height).roundToInt(),
+            (region.left * image.width).roundToInt(),
+            (region.top * image.height).roundToInt(),
+            (region.width() * image.width).roundToInt(),
+            (region.height() * image.height).roundToInt(),
         )
-        // Halving takes means of 2x2 pixels; one large step would take single pixels.
-        while (cut.width >= 2 * width && cut.height >= 2 * height) {
-            cut = Bitmap.createScaledBitmap(cut, cut.width / 2, cut.height / 2, true)
+        // Each halving averages 2x2 pixels; a single large step would skip most pixels.
+        while (cropped.width >= 2 * width && cropped.height >= 2 * height) {
+            cropped =
+                Bitmap.createScaledBitmap(cropped, cropped.width / 2, cropped.height / 2, true)
         }
         val colours = IntArray(width * height)
-        Bitmap.createScaledBitmap(cut, width, height, true)
+        Bitmap.createScaledBitmap(cropped, width, height, true)
             .getPixels(colours, 0, width, 0, 0, width, height)
         val buffer = ByteBuffer.allocateDirect(3 * colours.size)
         for (colour in colours) {

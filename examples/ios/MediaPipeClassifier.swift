@@ -17,10 +17,10 @@ final class MediaPipeClassifier {
 
     func classify(_ image: UIImage) throws -> [(label: String, probability: Float)] {
         guard let pixels = image.cgImage else { return [] }
-        // Without the part, MediaPipe would squash the whole image.
+        // Without a region of interest, MediaPipe squashes the whole image to the model's size.
         let result = try classifier.classify(
-            image: MPImage(uiImage: image), regionOfInterest: model.part(of: pixels))
-        let found = result.classificationResult.classifications.first?.categories ?? []
-        return found.map { (label: $0.categoryName ?? "", probability: $0.score) }
+            image: MPImage(uiImage: image), regionOfInterest: model.region(of: pixels))
+        let categories = result.classificationResult.classifications.first?.categories ?? []
+        return categories.map { (label: $0.categoryName ?? "", probability: $0.score) }
     }
 }

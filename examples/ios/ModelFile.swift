@@ -1,4 +1,4 @@
-// model.tflite, labels.txt and preprocessing.json in the app's bundle -> what the model wants to see
+// model.tflite, labels.txt, preprocessing.json in the bundle -> an image's region and pixels for it
 
 import CoreGraphics
 import Foundation
@@ -24,27 +24,31 @@ struct ModelFile {
         path = try url("model.tflite").path
         labels = try String(contentsOf: url("labels.txt"), encoding: .utf8)
             .split(separator: "\n").map(String.init)
-        rule = try JSONDecoder().decode(Rule.self, from: Data(contentsOf: url("preprocessing.json")))
+        let json = try Data(contentsOf: url("preprocessing.json"))
+        rule = try JSONDecoder().decode(Rule.self, from: json)
     }
 
-    /// The part of an upright image that the model sees, in fractions of the image's sides.
-    func part(of image: CGImage) -> CGRect {
+    /// The region of an upright image that the model sees, in fractions of the image's sides.
+    func region(of image: CGImage) -> CGRect {
         let crop = rule.crop
-        var (wide, high) = (crop, crop)
+        var (horizontal, vertical) = (crop, crop)
         if rule.resize == "crop" {
-            let wanted = Double(rule.image_size[1]) / Double(rule.image_size[0])
-            let given = Double(image.width) / Double(image.height)
-            wide = crop * min(1.0, wanted / given)
-            high = crop * min(1.0, given / wanted)
+            let modelRatio = Double(rule.image_size[1]) / Double(rule.image_size[0])
+            let imageRatio = Double(image.width) / Double(image.height)
+            horizontal = crop * min(1.0, modelRatio / imageRatio)
+            vertical = crop * min(1.0, imageRatio / modelRatio)
         }
-        return CGRect(x: (1 - wide) / 2, y: (1 - high) / 2, width: wide, height: high)
+        return CGRect(
+            x: (1 - horizontal) / 2, y: (1 - vertical) / 2, width: horizontal, height: vertical)
     }
 
-    /// An upright image -> the model's input: red, green, blue of each pixel, row by row.
+    /// The model's input for an upright image: red, green, blue of each pixel, row by row.
     func pixels(of image: CGImage) -> Data? {
         let (height, width) = (rule.image_size[0], rule.image_size[1])
-        let whole = CGAffineTransform(scaleX: CGFloat(image.width), y: CGFloat(image.height))
-        guard let cut = image.cropping(to: part(of: image).applying(whole)) else { return nil }
+        let toPixels = CGAffineTransform(scaleX: CGFloat(image.width), y: CGFloat(image.height))
+        guard let cropped = image.cropping(to: region(of: image).applying(toPixels)) else {
+            return nil
+        }
         var colours = [UInt8](repeating: 0, count: 4 * width * height)
         let drawn = colours.withUnsafeMutableBytes { buffer -> Bool in
             guard let context = CGContext(
@@ -53,7 +57,7 @@ struct ModelFile {
                 bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
             ) else { return false }
             context.interpolationQuality = .high
-            context.draw(cut, in: CGRect(x: 0, y: 0, width: width, height: height))
+            context.draw(cropped, in: CGRect(x: 0, y: 0, width: width, height: height))
             return true
         }
         return drawn ? Data(colours.indices.filter { $0 % 4 < 3 }.map { colours[$0] }) : nil

@@ -95,10 +95,11 @@ def flops(model):
 def _architecture(config):
     """What differs from the defaults of a ViTConfig, and the sizes"""
     sizes = ("patch_size", "width", "depth", "heads", "mlp_width", "pooling")
+    defaults = ViTConfig().to_fields()
     rows = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(ViTConfig)
-        if field.name in sizes or getattr(config, field.name) != field.default
+        field: value
+        for field, value in config.to_fields().items()
+        if field in sizes or value != defaults[field]
     }
     return tabulate(rows.items(), ("field of ViTConfig", "value"), "github", disable_numparse=True)
 

@@ -77,7 +77,7 @@ def _architecture(config):
     height, width = config.image_size
     return (
         f"Vision Transformer for {height}x{width} pixels: patches of {config.patch_size}, "
-        f"width {config.width}, {config.depth} blocks, {config.heads} heads, "
+        f"width {config.width}, {config.depth} blocks, {config.block.heads} heads, "
         f"{config.num_classes} classes"
     )
 

@@ -1,4 +1,4 @@
-"""MediaPipe reads the metadata of .tflite files, and answers with Keras's labels and scores."""
+"""MediaPipe reads the metadata of .tflite files, and gives the labels and scores of Keras."""
 
 import fcntl
 import json
@@ -6,11 +6,12 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
+from support.answers import NORMALISATION, by_label, classifier, probabilities
+from support.shared import shared_folder
 from support.tiny import tiny_model, write_tflite
 
 from export.checks.run_standalone import ask_tflite
@@ -23,124 +24,131 @@ from vit_keras import Preprocessing
 from vit_keras.images.decoding import decode_image
 
 VERSION = "1.2.3"
-CLASSES = ("ant", "bee", "cat", "dog", "èlk", "fox", "gnu")
-EACH_CHANNEL = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
-ALIKE = {"mean": (0.45, 0.45, 0.45), "std": (0.25, 0.25, 0.25)}
-# Normalisation of models by what their files take: of floats MediaPipe knows one for all channels.
-NORMALISATIONS = {"in-graph": EACH_CHANNEL, "none": ALIKE}
+SCRIPT = pathlib.Path(__file__).parents[1] / "support" / "mediapipe_classify.py"
+# {preprocess: normalisation of the model}. For float32 input MediaPipe's metadata is limited to one
+# mean and one std for all channels.
+NORMALISATIONS = {
+    "in-graph": NORMALISATION,
+    "none": {"mean": (0.45, 0.45, 0.45), "std": (0.25, 0.25, 0.25)},
+}
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
-def ask(request):
-    """(model.tflite, [(image file, part or None), ...]) -> MediaPipe's metadata and answers
+def mediapipe(request):
+    """(model.tflite, [(image file, region or None), ...]) -> MediaPipe's metadata and answers.
 
-    MediaPipe has an environment of its own, in pytest's cache: its writer of metadata does not
-    import, and its OpenCV and matplotlib are nobody else's.
+    MediaPipe has its own environment, in pytest's cache: it would import TensorFlow if it found it,
+    and only it needs OpenCV.
     """
     folder = request.config.cache.mkdir(f"mediapipe-{VERSION}")
     python = folder / "venv" / "bin" / "python"
     with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the first of pytest's processes makes it for all
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of pytest's processes installs it
         if not (folder / "complete").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
             install = [python, "-m", "pip", "install", "--quiet", f"mediapipe=={VERSION}"]
             subprocess.run(install, check=True)
             (folder / "complete").touch()
-    script = pathlib.Path(__file__).parents[1] / "support" / "mediapipe_classify.py"
 
-    def ask(model, tasks):
-        question = json.dumps([str(model), [(str(file), part) for file, part in tasks]])
-        asked = subprocess.run(
-            [python, "-P", script], input=question, capture_output=True, text=True, check=False
+    def classify(model, tasks):
+        process = subprocess.run(
+            [python, "-P", SCRIPT],
+            input=json.dumps([str(model), [(str(file), region) for file, region in tasks]]),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         # On Debian it needs the packages libegl1, libgles2 and libgl1.
-        assert asked.returncode == 0, asked.stderr
-        return json.loads(asked.stdout)
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout)
 
-    return ask
-
-
-def model_with(**preprocessing):
-    model = tiny_model(
-        num_classes=7, class_names=CLASSES, preprocessing=Preprocessing((16, 24), **preprocessing)
-    )
-    model.description = "random weights"
-    return model
+    return classify
 
 
-def probabilities(model, images):
-    """Keras's {label: score} for each uint8 image of any size"""
-    rows = (keras.ops.softmax(model(model.preprocessing(image[np.newaxis]))) for image in images)
-    return [dict(zip(CLASSES, np.asarray(row)[0].tolist(), strict=True)) for row in rows]
+def assert_close(answers, expected, tolerance):
+    """Checks {label: score} of each image, and that the best label comes first."""
+    for answer, scores in zip(answers, expected, strict=True):
+        assert answer == pytest.approx(scores, abs=tolerance)
+        assert next(iter(answer)) == max(scores, key=scores.get)
 
 
-def assert_alike(answers, expected, tolerance):
-    for answer, wanted in zip(answers, expected, strict=True):
-        assert answer == pytest.approx(wanted, abs=tolerance)
-        assert next(iter(answer)) == max(wanted, key=wanted.get)  # the best comes first
-
-
-def pictures(folder, suffix, size, count=4):
-    """Image files, smooth: 20 colours, and what lies between them"""
-    for index in range(count):
+def smooth_images(folder, suffix, size, count=4):
+    """Files of smooth images, width x height pixels: 20 colours, interpolated."""
+    files = [folder / f"{index}.{suffix}" for index in range(count)]
+    for index, file in enumerate(files):
         colours = np.random.default_rng(index).integers(0, 256, (4, 5, 3)).astype("uint8")
-        path = folder / f"{index}.{suffix}"
-        Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC).save(path)
-        yield path
+        Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC).save(file)
+    return files
 
 
-@pytest.mark.parametrize("preprocess", NORMALISATIONS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_labels_and_scores_are_those_of_keras(kind, preprocess, ask, tmp_path):
-    model, path = model_with(**NORMALISATIONS[preprocess]), tmp_path / "model.tflite"
-    # PNG of the model's size: there is nothing in which decoders and resizers may differ.
-    files = list(pictures(tmp_path, "png", (24, 16), count=16))
+@pytest.fixture(scope="session", params=NORMALISATIONS)
+def source(request, tmp_path_factory):
+    """(model, its float32 .tflite without metadata, image files, pixels) for each preprocessing."""
+    preprocess = request.param
+    model = classifier(Preprocessing((16, 24), **NORMALISATIONS[preprocess]))
+
+    def build(folder):
+        convert(model, folder / "source", preprocess)
+        smooth_images(folder, "png", (24, 16), count=16)
+
+    folder = shared_folder(tmp_path_factory, f"mediapipe_{preprocess}", build)
+    # PNG files of the model's size: neither decoders nor resizers can differ.
+    files = sorted(folder.glob("*.png"))
     pixels = np.stack([np.asarray(Image.open(file)) for file in files])
-    # Random weights hardly decide: of the four clearest pictures a few bits must not change it.
-    clear = np.argsort(
-        [np.diff(sorted(row.values())[-2:])[0] for row in probabilities(model, pixels)]
-    )
-    files, pixels = [files[index] for index in clear[-4:]], pixels[clear[-4:]]
-    convert(model, tmp_path / "source", preprocess)
-    seen = Images(pixels, None, [], model.preprocessing.mean, model.preprocessing.std, "pictures")
-    KINDS[kind](tmp_path / "source", path, {"calibration": seen, "search": seen}, Options())
+    # The weights are random: quantization could swap the best labels of less clear images.
+    scores = [np.sort(probabilities(model, image)) for image in pixels]
+    clearest = np.argsort([row[-1] - row[-2] for row in scores])[-4:]
+    return model, folder / "source", [files[index] for index in clearest], pixels[clearest]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_and_scores_are_those_of_keras(kind, source, mediapipe, tmp_path):
+    model, float32_file, files, pixels = source
+    path, mean, std = tmp_path / "model.tflite", model.preprocessing.mean, model.preprocessing.std
+    images = Images(pixels, None, [], mean, std, "smooth images")
+    options = Options()
+    KINDS[kind](float32_file, path, {"calibration": images, "search": images}, options)
     attach_metadata(path, model)
 
-    answers = ask(path, [(file, None) for file in files])["answers"]
+    answers = mediapipe(path, [(file, None) for file in files])["answers"]
 
-    expected = probabilities(model, pixels)
-    assert [next(iter(answer)) for answer in answers] == [max(e, key=e.get) for e in expected]
-    # Keras's scores, as far as LiteRT has them of this file: arithmetic in another order.
-    same = ask_tflite(Interpreter(str(path)), pixels, seen.mean, seen.std)["probabilities"]
-    assert_alike(answers, [dict(zip(CLASSES, row.tolist(), strict=True)) for row in same], 2e-5)
+    expected = [by_label(probabilities(model, image)) for image in pixels]
+    best = [max(scores, key=scores.get) for scores in expected]
+    assert [next(iter(answer)) for answer in answers] == best
+    # The scores of LiteRT with the same file: only the order of additions may differ.
+    scores = ask_tflite(Interpreter(str(path)), pixels, mean, std)["probabilities"]
+    assert_close(answers, [by_label(row) for row in scores], 2e-5)
     if kind == "float32":
-        assert_alike(answers, expected, 2e-5)
+        assert_close(answers, expected, 2e-5)
 
 
-def test_a_part_of_the_image_stands_for_the_models_crop(ask, tmp_path):
-    model = model_with(crop=0.8, **EACH_CHANNEL)
+def test_a_region_of_interest_replaces_the_models_crop(mediapipe, tmp_path):
+    model = classifier(Preprocessing((16, 24), crop=0.8, **NORMALISATION))
     write_tflite(model, tmp_path / "model.tflite")
-    cut = list(pictures(tmp_path, "png", (30, 30)))
-    resized = list(pictures(tmp_path, "jpg", (60, 60)))
-    files = [*cut, *resized]
+    cropped = smooth_images(tmp_path, "png", (30, 30))
+    resized = smooth_images(tmp_path, "jpg", (60, 60))
+    files = [*cropped, *resized]
     # 24x16 is the middle 80 % of 30x20, which is 2/3 of the height of a square image.
-    part = {"left": 0.1, "right": 0.9, "top": 0.5 - 0.8 / 3, "bottom": 0.5 + 0.8 / 3}
+    region = {"left": 0.1, "right": 0.9, "top": 0.5 - 0.8 / 3, "bottom": 0.5 + 0.8 / 3}
 
-    answers = ask(tmp_path / "model.tflite", [(file, part) for file in files])["answers"]
+    answers = mediapipe(tmp_path / "model.tflite", [(file, region) for file in files])["answers"]
 
-    expected = probabilities(model, [decode_image(file.read_bytes()).numpy() for file in files])
-    assert_alike(answers[: len(cut)], expected[: len(cut)], 2e-5)
-    # To half the size, MediaPipe takes single pixels where Keras takes means.
-    assert_alike(answers[len(cut) :], expected[len(cut) :], 0.05)
+    images = [decode_image(file.read_bytes()).numpy() for file in files]
+    expected = [by_label(probabilities(model, image)) for image in images]
+    count = len(cropped)
+    assert_close(answers[:count], expected[:count], 2e-5)
+    # To shrink by 2, MediaPipe takes single pixels where Keras takes means.
+    assert_close(answers[count:], expected[count:], 0.05)
 
 
-def test_metadata_reads_by_mediapipes_schema(ask, tmp_path):
-    model = model_with(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+def test_metadata_follows_mediapipes_schema(mediapipe, tmp_path):
+    model = classifier(Preprocessing((16, 24), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
+    model.description = "random weights"
     write_tflite(model, tmp_path / "model.tflite", preprocess="none")
 
-    metadata = ask(tmp_path / "model.tflite", [])["metadata"]
+    metadata = mediapipe(tmp_path / "model.tflite", [])["metadata"]
 
     (tensors,) = metadata.pop("subgraphMetadata")
     assert metadata == {
@@ -152,50 +160,52 @@ def test_metadata_reads_by_mediapipes_schema(ask, tmp_path):
         "license": "",
         "minParserVersion": "1.0.0",
     }
-    (taken,), (given,) = tensors["inputTensorMetadata"], tensors["outputTensorMetadata"]
-    assert taken["name"] == "images"
-    assert taken["content"] == {
+    (images,), (output,) = tensors["inputTensorMetadata"], tensors["outputTensorMetadata"]
+    assert images["name"] == "images"
+    assert images["content"] == {
         "contentPropertiesType": 2,  # ImageProperties
         "contentProperties": {"colorSpace": 1, "defaultSize": {"width": 24, "height": 16}},
     }
-    (unit,) = taken["processUnits"]
+    (unit,) = images["processUnits"]
     assert unit == {"optionsType": 1, "options": {"mean": [127.5] * 3, "std": [63.75] * 3}}
-    assert taken["stats"] == {"min": [-2.0] * 3, "max": [2.0] * 3}
-    assert given["name"] == "probabilities"
-    (labels,) = given["associatedFiles"]
+    assert images["stats"] == {"min": [-2.0] * 3, "max": [2.0] * 3}
+    assert output["name"] == "probabilities"
+    (labels,) = output["associatedFiles"]
     assert (labels["name"], labels["type"]) == ("labels.txt", 2)  # TENSOR_AXIS_LABELS
 
 
-def test_files_that_tell_their_attention_are_classified_all_the_same(ask, tmp_path):
-    model, path = model_with(**EACH_CHANNEL), tmp_path / "model.tflite"
-    files = list(pictures(tmp_path, "png", (24, 16)))
+def test_files_with_an_attention_output_are_classified_too(mediapipe, tmp_path):
+    model, path = classifier(Preprocessing((16, 24), **NORMALISATION)), tmp_path / "model.tflite"
+    files = smooth_images(tmp_path, "png", (24, 16))
     convert(model, path, attention=True)
     attach_metadata(path, model)
 
-    found = ask(path, [(file, None) for file in files])
+    result = mediapipe(path, [(file, None) for file in files])
 
-    expected = probabilities(model, [np.asarray(Image.open(file)) for file in files])
-    assert_alike(found["answers"], expected, 2e-5)
-    (tensors,) = found["metadata"]["subgraphMetadata"]
+    images = [np.asarray(Image.open(file)) for file in files]
+    expected = [by_label(probabilities(model, image)) for image in images]
+    assert_close(result["answers"], expected, 2e-5)
+    (tensors,) = result["metadata"]["subgraphMetadata"]
     outputs = Interpreter(str(path)).get_output_details()
     ranks = {"attention": 3, "probabilities": 2}
-    assert [ranks[told["name"]] for told in tensors["outputTensorMetadata"]] == [
-        len(output["shape"]) for output in outputs
-    ]
+    names = [tensor["name"] for tensor in tensors["outputTensorMetadata"]]
+    assert [ranks[name] for name in names] == [len(output["shape"]) for output in outputs]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "preprocessing", "preprocess", "reason"),
+    ("overrides", "normalisation", "preprocess", "reason"),
     [
         ({"channels": 1}, {"mean": (0.5,), "std": (0.5,)}, "in-graph", "Only RGB color space"),
-        ({}, EACH_CHANNEL, "none", "Per-channel image normalization is not available"),
+        ({}, NORMALISATION, "none", "Per-channel image normalization is not available"),
     ],
 )
-def test_what_mediapipe_refuses(overrides, preprocessing, preprocess, reason, ask, tmp_path):
-    model = tiny_model(preprocessing=Preprocessing((16, 24), **preprocessing), **overrides)
+def test_mediapipe_refuses_grey_models_and_normalisation_per_channel(
+    overrides, normalisation, preprocess, reason, mediapipe, tmp_path
+):
+    model = tiny_model(preprocessing=Preprocessing((16, 24), **normalisation), **overrides)
     write_tflite(model, tmp_path / "model.tflite", preprocess=preprocess)
 
-    refused = ask(tmp_path / "model.tflite", [])
+    result = mediapipe(tmp_path / "model.tflite", [])
 
-    assert reason in refused["answers"]
-    assert refused["metadata"]["subgraphMetadata"]
+    assert reason in result["answers"]
+    assert result["metadata"]["subgraphMetadata"]

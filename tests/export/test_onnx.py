@@ -1,4 +1,4 @@
-""".onnx files are small graphs of large operations, and onnxruntime answers like Keras."""
+""".onnx files: few, fused operations; onnxruntime answers like Keras."""
 
 import collections
 import json
@@ -10,32 +10,44 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from support.answers import CLASSES, NORMALISATION, classifier
+from support.shared import shared_folder
 from support.tiny import randomise, tiny_model
 
 import export as exporting
 from export.checks.runtimes import run_standalone
 from export.checks.verify import Samples
+from export.export import exportable
 from export.onnx import convert as onnx_model
 from export.options import Options
 from vit_keras import InputError, Preprocessing, attention_rollout, build_vit, load_model
 
 pytestmark = pytest.mark.slow
 
-CLASSES = ("ant", "bee", "cat", "dog", "èlk")
+AUTHOR = {"author": "A. Nobody", "license": "MIT", "version": "2"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model():
-    return tiny_model(
-        class_names=CLASSES,
-        preprocessing=Preprocessing((16, 24), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)),
-    )
+    return classifier(Preprocessing((16, 24), **NORMALISATION))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data():
     random = np.random.default_rng(0)
     return random.integers(0, 256, (90, 16, 24, 3), "uint8"), np.arange(90) % 5
+
+
+@pytest.fixture(scope="session")
+def exported_onnx(model, data, tmp_path_factory):
+    """(path, row of the report) of the model in float32, for batches of any size."""
+
+    def build(folder):
+        row = exporting.to_onnx(model, folder / "model.onnx", data=data, **AUTHOR)
+        (folder / "row.json").write_text(json.dumps(row))
+
+    folder = shared_folder(tmp_path_factory, "exported_onnx", build)
+    return folder / "model.onnx", json.loads((folder / "row.json").read_text())
 
 
 def session(path):
@@ -48,7 +60,7 @@ def operations(path):
 
 @pytest.mark.parametrize("gelu", ["exact", "tanh", "quick"])
 @pytest.mark.parametrize("preprocess", ["in-graph", "none"])
-def test_any_number_of_images_is_answered_like_keras(gelu, preprocess, data, tmp_path):
+def test_batches_of_any_size_get_the_answers_of_keras(gelu, preprocess, data, tmp_path):
     model = tiny_model(gelu=gelu)
     path = tmp_path / "model.onnx"
 
@@ -59,10 +71,10 @@ def test_any_number_of_images_is_answered_like_keras(gelu, preprocess, data, tmp
     onnx.checker.check_model(written, full_check=True)
     assert {entry.domain: entry.version for entry in written.opset_import}[""] == 18
     loaded = session(path)
-    (taken,), (given,) = loaded.get_inputs(), loaded.get_outputs()
-    assert (taken.name, given.name) == ("images", "probabilities")
-    assert taken.type == {"in-graph": "tensor(uint8)", "none": "tensor(float)"}[preprocess]
-    assert isinstance(taken.shape[0], str)
+    (image_input,), (output,) = loaded.get_inputs(), loaded.get_outputs()
+    assert (image_input.name, output.name) == ("images", "probabilities")
+    assert image_input.type == {"in-graph": "tensor(uint8)", "none": "tensor(float)"}[preprocess]
+    assert isinstance(image_input.shape[0], str)  # a symbolic batch dimension
     for count in (1, 3, 7):
         pixels = data[0][:count]
         normalised = np.asarray(model.preprocessing.normalise(pixels))
@@ -71,48 +83,47 @@ def test_any_number_of_images_is_answered_like_keras(gelu, preprocess, data, tmp
         np.testing.assert_allclose(answer, keras.ops.softmax(model(normalised)), atol=1e-5)
 
 
-def test_norms_activations_and_layers_are_single_operations(model, tmp_path):
-    for batch in (1, None):
-        path = tmp_path / f"{batch}.onnx"
-        onnx_model.convert(model, path, Options(batch=batch))
+@pytest.mark.parametrize("batch", [1, None])
+def test_norms_gelus_and_dense_layers_are_single_operations(batch, model, tmp_path):
+    path = tmp_path / "model.onnx"
 
-        found = operations(path)
+    onnx_model.convert(model, path, Options(batch=batch))
 
-        # Two blocks: two norms each and one behind them; two projections, two layers of the MLP,
-        # and two products with the scores each; the projection of the patches and the head.
-        assert found["LayerNormalization"] == 5
-        assert found["Erf"] == 2
-        assert found["MatMul"] + found["Gemm"] == 2 * 6 + 2
-        assert found["ReduceMean"] == found["Sqrt"] == 0
-        optimised = onnxruntime.SessionOptions()
-        optimised.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-        optimised.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        onnxruntime.InferenceSession(path, optimised, providers=["CPUExecutionProvider"])
-        fused = operations(tmp_path / "optimised.onnx")
-        assert fused["Gelu"] + fused["BiasGelu"] == 2
-        assert fused["LayerNormalization"] + fused["SkipLayerNormalization"] == 5
+    counts = operations(path)
+    # Two blocks with two norms each, and the final norm. Matrix products of a block: two
+    # projections, two with the attention scores, two of the MLP; then patches and head.
+    assert counts["LayerNormalization"] == 5
+    assert counts["Erf"] == 2
+    assert counts["MatMul"] + counts["Gemm"] == 2 * 6 + 2
+    assert counts["ReduceMean"] == counts["Sqrt"] == 0
+    optimised = onnxruntime.SessionOptions()
+    optimised.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    optimised.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(path, optimised, providers=["CPUExecutionProvider"])
+    fused = operations(tmp_path / "optimised.onnx")
+    assert fused["Gelu"] + fused["BiasGelu"] == 2
+    assert fused["LayerNormalization"] + fused["SkipLayerNormalization"] == 5
 
 
-def test_dynamic_int8_is_smaller_and_judged(model, data, tmp_path):
-    whole = exporting.to_onnx(model, tmp_path / "whole.onnx", data=data)
-    small = exporting.to_onnx(
-        model, tmp_path / "small.onnx", data=data, quantization="dynamic", allow_drop=True
+def test_dynamic_int8_is_smaller_and_close_to_keras(model, data, exported_onnx, tmp_path):
+    _, float32 = exported_onnx
+    int8 = exporting.to_onnx(
+        model, tmp_path / "int8.onnx", data=data, quantization="dynamic", allow_drop=True
     )
 
-    assert small["bytes"] < 0.6 * whole["bytes"]  # a quarter of the weights, and the graph
-    assert small["operations"]["MatMulInteger"] >= 10
-    assert 0 < small["max_difference"] < 0.2
+    assert int8["bytes"] < 0.6 * float32["bytes"]  # a quarter of the weights, and the same graph
+    assert int8["operations"]["MatMulInteger"] >= 10
+    assert 0 < int8["max_difference"] < 0.2
 
 
-def test_files_tell_their_classes_and_preprocessing(model, data, tmp_path):
-    about = {"author": "A. Nobody", "license": "MIT", "version": "2"}
-    exporting.to_onnx(model, tmp_path / "model.onnx", data=data, **about)
+def test_files_contain_classes_preprocessing_and_author(model, exported_onnx):
+    path, _ = exported_onnx
 
-    told = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    metadata = session(path).get_modelmeta().custom_metadata_map
 
-    assert told["labels.txt"].split("\n")[:-1] == list(CLASSES)
-    assert Preprocessing(**json.loads(told["preprocessing.json"])) == model.preprocessing
-    assert about.items() <= told.items()
+    assert metadata["labels.txt"].split("\n")[:-1] == list(CLASSES)
+    assert Preprocessing(**json.loads(metadata["preprocessing.json"])) == model.preprocessing
+    assert AUTHOR.items() <= metadata.items()
 
 
 def test_attention_is_a_second_output(model, data, tmp_path):
@@ -127,10 +138,10 @@ def test_attention_is_a_second_output(model, data, tmp_path):
         loaded.run(None, {"images": data[0][:3]})
 
 
-def test_what_onnxruntime_refuses_is_no_success(tmp_path):
+def test_the_error_of_onnxruntime_is_reported(tmp_path):
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Erfc", ["images"], ["probabilities"])],
-        "of an operation there is not",
+        "an unknown operation",
         [onnx.helper.make_tensor_value_info("images", 1, ("n", 2, 2, 1))],
         [onnx.helper.make_tensor_value_info("probabilities", 1, ("n", 2, 2, 1))],
     )
@@ -146,45 +157,44 @@ def test_what_onnxruntime_refuses_is_no_success(tmp_path):
         )
 
 
-def test_the_same_model_gives_the_same_answers_again(model, data, tmp_path):
-    # Not the same bytes: TensorFlow's and tf2onnx's names of inner tensors vary.
+def test_a_second_conversion_gives_identical_answers(model, data, exported_onnx, tmp_path):
+    # The bytes differ: TensorFlow and tf2onnx number inner tensors differently each time.
+    first, second = exported_onnx[0], tmp_path / "second.onnx"
     model.save(tmp_path / "model.keras")
-    answers = []
-    for name in ("first", "second"):
-        onnx_model.convert(load_model(tmp_path / "model.keras"), tmp_path / name, Options())
-        answers.append(session(tmp_path / name).run(None, {"images": data[0]})[0])
 
+    onnx_model.convert(exportable(load_model(tmp_path / "model.keras")), second, Options())
+
+    answers = [session(path).run(None, {"images": data[0]})[0] for path in (first, second)]
     np.testing.assert_array_equal(*answers)
-    assert operations(tmp_path / "first") == operations(tmp_path / "second")
+    assert operations(first) == operations(second)
 
 
-def test_files_run_without_this_project(model, data, tmp_path):
-    exporting.to_onnx(model, tmp_path / "model.onnx", data=data)
+def test_onnxruntime_runs_it_without_tensorflow(model, data, exported_onnx, tmp_path):
     np.save(tmp_path / "image.npy", data[0][:1])
     code = """
 import sys, numpy, onnxruntime
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 (answer,) = session.run(None, {"images": numpy.load("image.npy")})
 labels = session.get_modelmeta().custom_metadata_map["labels.txt"].split("\\n")
 assert not {"tensorflow", "keras", "vit_keras"} & set(sys.modules)
 print(labels[answer.argmax()])
 """
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code, str(exported_onnx[0])]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
 
     expected = model(model.preprocessing.normalise(data[0][:1]))
     assert printed.stdout.strip() == CLASSES[np.argmax(expected)]
 
 
-def test_a_ti16_is_as_small_a_graph_as_timms(tmp_path):
-    # timm's own had 380 operations, each GELU one of them; here it takes five.
+def test_operation_counts_of_a_ti16(tmp_path):
+    # timm's own export has 380 operations, with one per GELU; here a GELU is five.
     model = randomise(build_vit("vit_ti16", num_classes=10))
     for batch in (1, None):
         onnx_model.convert(model, tmp_path / "model.onnx", Options(batch=batch))
 
-        found = operations(tmp_path / "model.onnx")
+        counts = operations(tmp_path / "model.onnx")
 
-        assert found["LayerNormalization"] == 25
-        assert found["Reshape"] <= 63
-        assert found["Shape"] <= 1
-        assert sum(found.values()) <= 388
+        assert counts["LayerNormalization"] == 25
+        assert counts["Reshape"] <= 63
+        assert counts["Shape"] <= 1
+        assert sum(counts.values()) <= 388

@@ -1,109 +1,136 @@
-"""What a page takes, LiteRT.js by way of npm, is there whole or the page is not written."""
+"""What users of a page in Chromium do and see: files, camera, errors, layout."""
 
-import base64
-import hashlib
-import json
+import pathlib
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from support.browser import NEEDS_BROWSER, BrowserPage, script_before_page
+from support.web_page import assert_close, keras_answer
 
-from export.__main__ import main
-from export.checks.verify import RefusedError
-from export.web.writer import LITERT, MODEL, PACKAGES, tarball
+from export.web.writer import MODEL
 
-NAME = f"litertjs-core-{LITERT}.tgz"
-
-
-@pytest.fixture
-def npm(tmp_path, monkeypatch):
-    """(lines of sh) -> an npm that does this, after it has noted what it was asked"""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    expected = base64.b64encode(hashlib.sha512(b"whole").digest()).decode()
-    monkeypatch.setitem(PACKAGES, "core", (expected, {}))
-    (tmp_path / "bin").mkdir()
-
-    def install(lines):
-        script = tmp_path / "bin" / "npm"
-        script.write_text(f'#!/bin/sh\necho "$1 $2 $3" >> {tmp_path / "asked"}\n{lines}\n')
-        script.chmod(0o755)
-
-    return install
+pytestmark = NEEDS_BROWSER
 
 
-def cached(tmp_path):
-    return [path.name for path in (tmp_path / "keras" / "vit_keras").iterdir()]
+def test_a_picture_can_be_dropped(web_model, web_page, pictures):
+    drop = f"""(async () => {{
+          const response = await fetch('../pictures/{pictures[0].name}');
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([await response.blob()], 'dropped.png'));
+          document.body.dispatchEvent(new DragEvent('drop', {{ dataTransfer, bubbles: true }}));
+          return [];
+        }})()"""
+    web_page.evaluate(drop)
+    web_page.wait(lambda: web_page.status.startswith("dropped.png: "))
+
+    assert_close(web_page.answers(), keras_answer(web_model, pictures[0]), 2e-5)
 
 
-def test_litert_is_fetched_once(npm, tmp_path):
-    npm(f"printf whole > $4/{NAME}")
+def test_an_unreadable_file_is_named(web_page, pictures, tmp_path):
+    good = pictures[0].read_bytes()
+    broken = {"empty.png": b"", "notes.jpg": b"not an image", "half.png": good[: len(good) // 2]}
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
 
-    first, second = tarball("core"), tarball("core")
+        web_page.element("file").send_keys(str(tmp_path / name))
 
-    assert first == second == tmp_path / "keras" / "vit_keras" / NAME
-    assert first.read_bytes() == b"whole"
-    asked = f"pack @litertjs/core@{LITERT} --pack-destination\n"
-    assert (tmp_path / "asked").read_text() == asked
-    assert cached(tmp_path) == [NAME]
-
-
-def test_a_damaged_tarball_is_fetched_again(npm):
-    npm(f"printf whole > $4/{NAME}")
-    tarball("core").write_bytes(b"hole")
-
-    assert tarball("core").read_bytes() == b"whole"
+        web_page.wait(lambda name=name: web_page.status.startswith(name))
+        reason = "is not an image that this browser can read; try a JPEG or PNG."
+        assert web_page.status == f"{name} {reason}"
+        assert web_page.element("status").get_attribute("class") == "failed"
+    assert len(web_page.choose(pictures[0])) == 5
+    assert web_page.element("status").get_attribute("class") == ""
+    assert web_page.errors() == []
 
 
-def test_another_tarball_is_refused(npm, tmp_path):
-    npm(f"printf another > $4/{NAME}")
+def test_the_camera_is_classified_until_it_is_stopped(web_page):
+    web_page.element("camera").click()
+    web_page.wait(lambda: web_page.status.startswith("Camera: "))
+    first = web_page.status
+    web_page.wait(lambda: web_page.status != first)
+    assert web_page.element("camera").text == "Stop"
 
-    with pytest.raises(RefusedError, match=f"npm fetched a {NAME} whose SHA-512 is not"):
-        tarball("core")
+    web_page.element("camera").click()
 
-    assert cached(tmp_path) == []
-
-
-def test_what_npm_says_is_told(npm, tmp_path):
-    npm("echo npm error code E404 >&2; echo npm error 404 Not Found >&2; exit 1")
-
-    with pytest.raises(RefusedError, match="could not fetch @litertjs/core@.*: code E404; 404 Not"):
-        tarball("core")
-
-    assert cached(tmp_path) == []
+    assert web_page.element("camera").text == "Camera"
+    assert web_page.driver.execute_script("return stream.srcObject") is None
+    assert sum(web_page.answers().values()) > 0.5
+    assert web_page.errors() == []
 
 
-@pytest.mark.slow
-def test_without_npm_the_other_formats_are_exported(run_folder, npm, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    model, out = str(run_folder / "model.keras"), tmp_path / "out"
+def test_a_browser_without_simd_gets_a_message(web_folder, serve, chromium):
+    with script_before_page(chromium, "WebAssembly.validate = () => false"):
+        page = BrowserPage(chromium, serve(web_folder).address)
 
-    with pytest.raises(SystemExit, match="Error: a page needs LiteRT.js, .* install Node.js"):
-        main([model, "--allow-drop", "--format", "web", "tflite", "--out", str(out)])
-
-    reports = {"labels.txt", "model_card.md", "report.json", "report.md"}
-    assert {path.name for path in out.iterdir()} == {"model.tflite", *reports}
+    assert page.status.startswith("This browser has no WebAssembly SIMD, which the model needs.")
+    assert not page.element("file").is_enabled()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("npm"), reason="needs npm, which fetches LiteRT.js")
-def test_a_page_holds_the_file_that_is_exported_alone(run_folder, tmp_path):
-    page = tmp_path / "web_float16"
-    page.mkdir()
-    (page / "page.js").write_text("of an earlier page, which this one replaces")
-    command = [str(run_folder / "model.keras"), "--allow-drop", "--out", str(tmp_path)]
+def test_a_browser_without_relaxed_simd_gives_the_same_answer(
+    web_model, web_folder, serve, chromium, pictures
+):
+    reject_relaxed_simd = """
+        const { instantiate } = WebAssembly;
+        WebAssembly.instantiate = (bytes, ...rest) =>
+          bytes.length < 100 ? Promise.reject('unsupported') : instantiate(bytes, ...rest);"""
+    server = serve(web_folder)
+    with script_before_page(chromium, reject_relaxed_simd):
+        page = BrowserPage(chromium, server.address)
 
-    main([*command, "--format", "tflite", "web", "--quantization", "float16"])
+    assert_close(page.choose(pictures[0]), keras_answer(web_model, pictures[0]), 2e-5)
+    assert "/litert/litert_wasm_compat_internal.wasm" in server.requests
 
-    assert (page / MODEL).read_bytes() == (tmp_path / "model_float16.tflite").read_bytes()
-    assert (page / "labels.txt").read_text() == "blue\nred\n"
-    assert json.loads((page / "preprocessing.json").read_text())["image_size"] == [16, 24]
-    assert "earlier" not in (page / "page.js").read_text()
-    assert f"LiteRT.js {LITERT}" in (page / "NOTICE.txt").read_text()
-    assert "Apache License" in (page / "LICENSE.txt").read_text()
-    assert not list(page.rglob("*.map"))
-    rows = json.loads((tmp_path / "report.json").read_text())
-    assert [row["path"] for row in rows] == ["model_float16.tflite", "web_float16"]
-    alike = ("max_difference", "accuracy", "operations")
-    assert [rows[0][key] for key in alike] == [rows[1][key] for key in alike]
-    files = [file for file in page.rglob("*") if file.is_file()]
-    assert rows[1]["bytes"] == sum(file.stat().st_size for file in files)
+
+def test_a_missing_file_is_named(web_folder, serve, chromium, tmp_path):
+    shutil.copytree(web_folder, tmp_path / "page")
+    (tmp_path / "page" / MODEL).unlink()
+
+    page = BrowserPage(chromium, serve(tmp_path / "page").address)
+
+    assert page.status == "model.tflite cannot be loaded: status 404."
+
+
+def test_attention_is_drawn_over_its_patch_of_the_picture(
+    brightness_folder, serve, chromium, tmp_path
+):
+    pixels = np.zeros((160, 240, 3), "uint8")
+    pixels[48:72, 168:192] = 255  # inside the patch of 40x40 pixels in row 1, column 4
+    Image.fromarray(pixels).save(tmp_path / "spot.png")
+    page = BrowserPage(chromium, serve(brightness_folder).address)
+    assert not page.element("attention").is_displayed()
+
+    page.choose(tmp_path / "spot.png")
+
+    columns, rows, opacities = page.attention()
+    assert (columns, rows) == (6, 4)
+    assert np.flatnonzero(opacities).tolist() == [1 * 6 + 4]
+    assert page.element("attention").rect == page.element("preview").rect
+    page.element("overlay").click()
+    assert not page.element("attention").is_displayed()
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height", "scheme"),
+    [("desk", 1100, 800, "light"), ("phone", 360, 740, "light"), ("dark", 390, 844, "dark")],
+)
+def test_the_page_fits_the_width_of_the_screen(
+    name, width, height, scheme, brightness_folder, serve, chromium, request
+):
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 500}
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    photograph = pathlib.Path(load_sample_images().filenames[1])
+    screenshots = request.config.cache.mkdir("web")  # .pytest_cache/d/web, to look at
+    try:
+        page = BrowserPage(chromium, serve(brightness_folder).address)
+        for step in ("before", "after"):
+            assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
+            assert chromium.save_screenshot(str(screenshots / f"{name}-{step}.png"))
+            page.choose(photograph)
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

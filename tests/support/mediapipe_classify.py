@@ -1,9 +1,9 @@
 """Runs in MediaPipe's own environment: reads metadata by its schema, and classifies images.
 
-standard input, JSON: [model.tflite, [[image file, part of it or null], ...]], a part being
+standard input, JSON: [model.tflite, [[image file, region or null], ...]]; a region is
     {"left": ..., "top": ..., "right": ..., "bottom": ...}, fractions of the image's sides
-standard output, JSON: {"metadata": ..., "answers": [{label: score}, ...]}; the answer is a text
-    where MediaPipe refuses the model
+standard output, JSON: {"metadata": ..., "answers": [{label: score}, ...]}; the answers are
+    MediaPipe's error message where it refuses the model
 """
 
 import json
@@ -22,17 +22,18 @@ def read_metadata(path):
         model = schema.ModelT.InitFromPackedBuf(file.read())
     (entry,) = (entry for entry in model.metadata if entry.name == b"TFLITE_METADATA")
     content = model.buffers[entry.buffer].data.tobytes()
-    assert metadata_schema.ModelMetadata.ModelMetadataBufferHasIdentifier(content, 0)
-    return plain(metadata_schema.ModelMetadataT.InitFromPackedBuf(content))
+    if not metadata_schema.ModelMetadata.ModelMetadataBufferHasIdentifier(content, 0):
+        raise ValueError(f"the metadata of {path} has another identifier")
+    return to_json(metadata_schema.ModelMetadataT.InitFromPackedBuf(content))
 
 
-def plain(value):
-    """A generated object -> what JSON has, without the fields that are not there"""
+def to_json(value):
+    """A generated object -> dicts, lists, numbers and strings, without absent fields."""
     if hasattr(value, "__dict__"):
         fields = vars(value).items()
-        return {name: plain(field) for name, field in fields if field is not None}
+        return {name: to_json(field) for name, field in fields if field is not None}
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.decode() if isinstance(value, bytes) else value
@@ -41,18 +42,19 @@ def plain(value):
 def classify(path, tasks):
     options = vision.ImageClassifierOptions(BaseOptions(model_asset_path=path), max_results=-1)
     with vision.ImageClassifier.create_from_options(options) as classifier:
-        for image, part in tasks:
-            found = classifier.classify(
+        for image, region in tasks:
+            result = classifier.classify(
                 mediapipe.Image.create_from_file(image),
-                vision.ImageProcessingOptions(part and RectF(**part)),
+                vision.ImageProcessingOptions(region and RectF(**region)),
             )
-            (head,) = (head for head in found.classifications if head.head_name == "probabilities")
-            yield {each.category_name: each.score for each in head.categories}
+            (head,) = (head for head in result.classifications if head.head_name == "probabilities")
+            yield {category.category_name: category.score for category in head.categories}
 
 
 path, tasks = json.load(sys.stdin)
+metadata = read_metadata(path)
 try:
     answers = list(classify(path, tasks))
 except (NotImplementedError, RuntimeError, ValueError) as error:
     answers = str(error)
-json.dump({"metadata": read_metadata(path), "answers": answers}, sys.stdout)
+json.dump({"metadata": metadata, "answers": answers}, sys.stdout)

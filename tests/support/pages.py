@@ -1,10 +1,10 @@
-"""HTML files, as the tests read them."""
+"""Parsed HTML files."""
 
 import html.parser
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would make of a page: elements, texts, and the addresses they name."""
+    """Elements, texts and addresses (`src`, `href`) of an HTML file whose tags are all closed."""
 
     def __init__(self, path):
         super().__init__()

@@ -1,4 +1,4 @@
-/* SavedModel + image file -> the labels of serving_default, by TensorFlow's C API alone.
+/* SavedModel + image file -> the labels of serving_default, with TensorFlow's C API only.
 
    TF_LoadSessionFromSavedModel is the loader that TF Serving is built on.
 
@@ -12,9 +12,9 @@
 
 static TF_Status* status;
 
-static void check(const char* what) {
+static void check(const char* step) {
   if (TF_GetCode(status) == TF_OK) return;
-  fprintf(stderr, "%s: code %d: %s\n", what, TF_GetCode(status), TF_Message(status));
+  fprintf(stderr, "%s: code %d: %s\n", step, TF_GetCode(status), TF_Message(status));
   exit(1);
 }
 
@@ -23,7 +23,7 @@ static TF_Output find(TF_Graph* graph, char* name) {
   *colon = 0;
   TF_Output output = {TF_GraphOperationByName(graph, name), atoi(colon + 1)};
   if (output.oper == NULL) {
-    fprintf(stderr, "there is no operation %s\n", name);
+    fprintf(stderr, "no operation is named %s\n", name);
     exit(1);
   }
   return output;
@@ -56,9 +56,9 @@ int main(int count, char** arguments) {
                                                      NULL, status);
   check("loading");
   TF_Output input = find(graph, arguments[2]), output = find(graph, arguments[3]);
-  TF_Tensor* given = read_image(arguments[4]);
+  TF_Tensor* image = read_image(arguments[4]);
   TF_Tensor* labels = NULL;
-  TF_SessionRun(session, NULL, &input, &given, 1, &output, &labels, 1, NULL, 0, NULL, status);
+  TF_SessionRun(session, NULL, &input, &image, 1, &output, &labels, 1, NULL, 0, NULL, status);
   check("running");
   TF_TString* label = TF_TensorData(labels);
   for (int64_t i = 0; i < TF_Dim(labels, 1); ++i)

@@ -4,8 +4,6 @@ import numpy as np
 from PIL import Image
 
 import vit_keras
-from export.tflite.convert import convert
-from export.tflite.metadata import attach_metadata
 
 TINY = {"patch_size": 4, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
 
@@ -37,6 +35,10 @@ def photograph(seed, colour, size=(40, 30)):
 
 
 def write_tflite(model, path, preprocess="in-graph"):
-    """A float32 .tflite as an export has it, not verified"""
+    """Writes a float32 .tflite as `export` does, without verification."""
+    # Imported here: tests of the library must not need TensorFlow.
+    from export.tflite.convert import convert
+    from export.tflite.metadata import attach_metadata
+
     convert(model, path, preprocess)
     attach_metadata(path, model)

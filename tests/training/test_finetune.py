@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support import numpy_vit
 from support.checkpoints import FIXTURES
+from support.shared import shared_folder
 
 from export.__main__ import main as export
 from training.__main__ import main
@@ -15,7 +16,7 @@ from training.recipe import load_recipe
 from vit_keras import load_model
 from vit_keras.layers.positions import resize_positions
 
-QUICK = ["epochs=2", "batch_size=8", "steps_per_execution=1", "jit=false"]
+QUICK = ["epochs=2", "batch_size=8", "steps_per_execution=1", "jit_compile=false"]
 
 
 def settings(*more):
@@ -25,12 +26,14 @@ def settings(*more):
 @pytest.fixture(scope="module")
 def tuned(photographs, tmp_path_factory):
     """A checkpoint of Google's for 24x24 pixels, fine-tuned for two classes at 16x32"""
-    folder = tmp_path_factory.mktemp("tuned")
-    np.savez(folder / "ViT.npz", **numpy_vit.random_arrays())
-    named = ["--weights", str(folder / "ViT.npz"), "--data", str(photographs)]
-    changed = settings("image_size=16,32", "learning_rate=1e-7", "mean=0.4")
-    main(["fit", "finetune", *named, *changed, "--out", str(folder / "run")])
-    return folder
+
+    def build(folder):
+        np.savez(folder / "ViT.npz", **numpy_vit.random_arrays())
+        named = ["--weights", str(folder / "ViT.npz"), "--data", str(photographs)]
+        changed = settings("image_size=16,32", "learning_rate=1e-7", "mean=0.4")
+        main(["fit", "finetune", *named, *changed, "--out", str(folder / "run")])
+
+    return shared_folder(tmp_path_factory, "tuned", build)
 
 
 @pytest.mark.slow
@@ -39,7 +42,7 @@ def test_the_model_is_the_checkpoints_at_the_size_and_classes_asked_for(tuned):
 
     assert model.input_shape == (None, 16, 32, 3)
     assert model.class_names == ("blue", "red")
-    assert (model.config.gelu, model.config.position_resize) == ("tanh", "corners")
+    assert (model.config.block.gelu, model.config.position_resize) == ("tanh", "corners")
     # Its weights are where they were, with so small a learning rate; positions are resized.
     with np.load(tuned / "ViT.npz") as arrays:
         theirs = arrays["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"]
@@ -75,11 +78,11 @@ def test_the_record_is_of_the_model_that_was_trained(tuned):
 
 
 @pytest.mark.slow
-def test_the_result_exports_and_agrees(tuned):
+def test_the_result_exports_and_agrees(tuned, tmp_path):
     export([str(tuned / "run" / "model.keras"), "--format", "savedmodel", "tflite",
-            "--out", str(tuned / "out")])  # fmt: skip
+            "--out", str(tmp_path)])  # fmt: skip
 
-    rows = json.loads((tuned / "out" / "report.json").read_text())
+    rows = json.loads((tmp_path / "report.json").read_text())
     assert [row["format"] for row in rows] == ["savedmodel", "tflite"]
     assert all(row["max_difference"] <= 2e-5 for row in rows)
 
@@ -87,7 +90,7 @@ def test_the_result_exports_and_agrees(tuned):
 @pytest.mark.slow
 def test_a_run_goes_on_from_another_runs_model(tuned, photographs, tmp_path):
     recipe = load_recipe(
-        "finetune", [*QUICK, f"data={photographs}", f"weights={tuned / 'run' / 'model.keras'}"]
+        "finetune", [*QUICK, f"dataset={photographs}", f"weights={tuned / 'run' / 'model.keras'}"]
     )
 
     fit(recipe, tmp_path / "run")

@@ -1,7 +1,5 @@
 """The optimizer's rate and decay, read off what it does to weights."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -12,7 +10,9 @@ from training.recipe import Recipe
 
 
 def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
-    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=1), 10, 10, 2)
+    optimizer = build_optimizer(
+        Recipe().replace(learning_rate=2e-3, warmup_epochs=1).optimization, 10, 10, 2
+    )
     optimizer.build([keras.Variable(0.0)])
 
     rates = []
@@ -27,8 +27,8 @@ def test_learning_rate_rises_linearly_and_falls_to_zero_along_a_cosine():
 
 @pytest.mark.parametrize(("schedule", "half_way"), [("linear", 1e-3), ("constant", 2e-3)])
 def test_other_schedules(schedule, half_way):
-    recipe = Recipe(learning_rate=2e-3, warmup_epochs=1, schedule=schedule)
-    optimizer = build_optimizer(recipe, 10, 11, 2)
+    recipe = Recipe().replace(learning_rate=2e-3, warmup_epochs=1, schedule=schedule)
+    optimizer = build_optimizer(recipe.optimization, 10, 11, 2)
     optimizer.build([keras.Variable(0.0)])
     rates = []
     for step in (5, 10, 60, 110):
@@ -40,7 +40,9 @@ def test_other_schedules(schedule, half_way):
 
 
 def test_no_warmup_starts_at_the_peak():
-    optimizer = build_optimizer(Recipe(learning_rate=2e-3, warmup_epochs=0), 10, 10, 2)
+    optimizer = build_optimizer(
+        Recipe().replace(learning_rate=2e-3, warmup_epochs=0).optimization, 10, 10, 2
+    )
     optimizer.build([keras.Variable(0.0)])
 
     assert float(optimizer.learning_rate) == pytest.approx(2e-3)
@@ -78,8 +80,8 @@ def reloaded(optimizer, model, tmp_path):
 @pytest.mark.parametrize("again", [False, True], ids=["fresh", "reloaded"])
 def test_only_kernels_decay(name, again, tmp_path):
     model = tiny_model(head_width=20)
-    recipe = Recipe(optimizer=name, learning_rate=0.1, warmup_epochs=0, weight_decay=0.5)
-    optimizer = build_optimizer(recipe, 10, 10, 2)
+    recipe = Recipe().replace(optimizer=name, learning_rate=0.1, warmup_epochs=0, weight_decay=0.5)
+    optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
     if again:
         optimizer, model = reloaded(optimizer, model, tmp_path)
 
@@ -93,8 +95,8 @@ def test_only_kernels_decay(name, again, tmp_path):
 @pytest.mark.parametrize("again", [False, True], ids=["fresh", "reloaded"])
 def test_earlier_layers_have_smaller_rates(again, tmp_path):
     model = tiny_model()
-    recipe = Recipe(learning_rate=0.1, warmup_epochs=0, weight_decay=0.5, layer_decay=0.5)
-    optimizer = build_optimizer(recipe, 10, 10, 2)
+    recipe = Recipe().replace(learning_rate=0.1, warmup_epochs=0, weight_decay=0.5, layer_decay=0.5)
+    optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
     if again:
         optimizer, model = reloaded(optimizer, model, tmp_path)
 
@@ -121,7 +123,7 @@ def test_a_layers_rate_is_that_of_adam_with_that_rate():
 def steps(recipe, gradients, name="bias"):
     """A weight [1, 2] of that name after each of the steps, and the optimizer"""
     weight = keras.Variable([1.0, 2.0], name=name)
-    optimizer = build_optimizer(recipe, 10, 10, 2)
+    optimizer = build_optimizer(recipe.optimization, 10, 10, 2)
     values = []
     for gradient in gradients:
         optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [weight])
@@ -129,13 +131,13 @@ def steps(recipe, gradients, name="bias"):
     return values, optimizer
 
 
-CONSTANT = Recipe(
-    learning_rate=0.1, warmup_epochs=0, schedule="constant", weight_decay=0.0, clip_norm=0.0
+CONSTANT = Recipe().replace(
+    learning_rate=0.1, warmup_epochs=0, schedule="constant", weight_decay=0.0, global_clipnorm=0.0
 )
 
 
 def test_gradients_are_clipped_to_their_global_norm():
-    recipe = dataclasses.replace(CONSTANT, optimizer="sgd", momentum=0.0, clip_norm=2.0)
+    recipe = CONSTANT.replace(optimizer="sgd", momentum=0.0, global_clipnorm=2.0)
 
     values, _ = steps(recipe, [[3.0, 4.0], [0.3, 0.4]])
 
@@ -144,7 +146,7 @@ def test_gradients_are_clipped_to_their_global_norm():
 
 
 def test_momentum_is_the_recipes():
-    recipe = dataclasses.replace(CONSTANT, optimizer="sgd", momentum=0.5)
+    recipe = CONSTANT.replace(optimizer="sgd", momentum=0.5)
 
     values, _ = steps(recipe, [[1.0, 2.0], [0.0, 1.0]])
 
@@ -153,7 +155,7 @@ def test_momentum_is_the_recipes():
 
 @pytest.mark.parametrize("name", ["adamw", "lamb", "muon"])
 def test_beta_2_is_the_recipes(name):
-    recipe = dataclasses.replace(CONSTANT, optimizer=name, beta_2=0.5)
+    recipe = CONSTANT.replace(optimizer=name, beta_2=0.5)
 
     values, _ = steps(recipe, [[1.0, -2.0], [3.0, -2.0]])
 
@@ -165,7 +167,7 @@ def test_beta_2_is_the_recipes(name):
 
 
 def test_averages_follow_with_the_recipes_momentum():
-    recipe = dataclasses.replace(CONSTANT, optimizer="sgd", momentum=0.0, ema=0.75)
+    recipe = CONSTANT.replace(optimizer="sgd", momentum=0.0, ema_momentum=0.75)
 
     values, optimizer = steps(recipe, [[1.0, 2.0], [1.0, 2.0]])
 
@@ -175,7 +177,7 @@ def test_averages_follow_with_the_recipes_momentum():
 
 
 def test_lamb_trusts_kernels_by_their_norm_and_leaves_small_weights_free():
-    recipe = dataclasses.replace(CONSTANT, optimizer="lamb")
+    recipe = CONSTANT.replace(optimizer="lamb")
     gradient = [[0.3, -7.0]]
 
     kernel, _ = steps(recipe, gradient, "kernel")
@@ -189,7 +191,7 @@ def test_lamb_trusts_kernels_by_their_norm_and_leaves_small_weights_free():
 
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
 def test_epsilon_is_that_of_the_papers(name):
-    values, _ = steps(dataclasses.replace(CONSTANT, optimizer=name), [[1e-7, -1e-7]])
+    values, _ = steps(CONSTANT.replace(optimizer=name), [[1e-7, -1e-7]])
 
     # Keras adds it to the biased moment's root ("epsilon hat" in Adam's paper).
     root = np.sqrt(0.001) * 1e-7
@@ -201,8 +203,14 @@ def test_epsilon_is_that_of_the_papers(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_learn(name):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
-    recipe = Recipe(optimizer=name, learning_rate=0.02, warmup_epochs=0, ema=0.5, accumulate=2)
-    model.compile(build_optimizer(recipe, 8, 10, 2), "mse", jit_compile=False)
+    recipe = Recipe().replace(
+        optimizer=name,
+        learning_rate=0.02,
+        warmup_epochs=0,
+        ema_momentum=0.5,
+        gradient_accumulation_steps=2,
+    )
+    model.compile(build_optimizer(recipe.optimization, 8, 10, 2), "mse", jit_compile=False)
     random = np.random.default_rng(0)
     inputs, targets = random.normal(size=(8, 6)), random.normal(size=(8, 5))
     before = model.evaluate(inputs, targets, verbose=0)
@@ -214,9 +222,13 @@ def test_optimizers_learn(name):
 
 def test_gradients_of_several_steps_make_one_change():
     weights = [keras.Variable([1.0, 2.0], name="w") for _ in range(2)]
-    recipe = Recipe(optimizer="sgd", warmup_epochs=0, weight_decay=0.0, clip_norm=0.0)
-    accumulating = build_optimizer(dataclasses.replace(recipe, accumulate=2), 10, 10, 2)
-    plain = build_optimizer(recipe, 10, 10, 2)
+    recipe = Recipe().replace(
+        optimizer="sgd", warmup_epochs=0, weight_decay=0.0, global_clipnorm=0.0
+    )
+    accumulating = build_optimizer(
+        recipe.replace(gradient_accumulation_steps=2).optimization, 10, 10, 2
+    )
+    plain = build_optimizer(recipe.optimization, 10, 10, 2)
     gradients = np.array([[0.5, -1.0], [0.1, 3.0]], "float32")
 
     for gradient in gradients:

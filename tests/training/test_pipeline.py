@@ -8,19 +8,20 @@ from functools import partial
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.training import class_batches
 
 from training.augment import batches as augment
 from training.augment import images as augment_images
 from training.data.datasets import find_splits
 from training.data.examples import Examples
-from training.data.pipeline import evaluation_batches, even_batch_size, training_batches
-from training.data.preload import read_all
+from training.data.pipeline import evaluation_batches, even_batch_size
+from training.data.preload import decode_all
 from training.data.sampling import Share, balanced_weights, block_size
 from training.recipe import Recipe
 from vit_keras import InputError, Preprocessing
 
 IDENTITY = Preprocessing(2, mean=(0.0,), std=(1 / 255,))  # gives the pixels themselves
-RECIPE = Recipe(channels=1, batch_size=4, seed=3, label_smoothing=0.0)
+RECIPE = Recipe().replace(channels=1, batch_size=4, seed=3, label_smoothing=0.0)
 
 
 def numbered(count):
@@ -41,7 +42,7 @@ def indices(batches):
 
 @pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
 def test_every_image_comes_once_an_epoch_in_changing_order(path):
-    batches = training_batches(path(numbered(10)), RECIPE, IDENTITY, steps=10)
+    batches = class_batches(path(numbered(10)), RECIPE, IDENTITY, last=10)
 
     stream = list(itertools.chain(*indices(batches.as_numpy_iterator())))
 
@@ -52,8 +53,8 @@ def test_every_image_comes_once_an_epoch_in_changing_order(path):
 
 def test_batches_of_sorted_images_are_as_mixed_as_by_chance():
     # Folders are read class by class: images 0 to 99 of one, 100 to 199 of another.
-    recipe = dataclasses.replace(RECIPE, seed=0, batch_size=20)
-    batches = training_batches(numbered(200), recipe, IDENTITY, steps=200)
+    recipe = RECIPE.replace(seed=0, batch_size=20)
+    batches = class_batches(numbered(200), recipe, IDENTITY, last=200)
 
     stream = np.array(indices(batches.as_numpy_iterator()))
 
@@ -66,15 +67,15 @@ def test_batches_of_sorted_images_are_as_mixed_as_by_chance():
 
 @pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
 def test_replicas_share_the_batches_of_one(path):
-    recipe = dataclasses.replace(
-        RECIPE, batch_size=32, augment=(augment.flip, augment.mixup, augment.random_erasing)
+    recipe = RECIPE.replace(
+        batch_size=32, augment=(augment.flip, augment.mixup, augment.random_erasing)
     )
     examples = path(numbered(50))
-    whole = list(training_batches(examples, recipe, IDENTITY, 5, first=2).as_numpy_iterator())
+    whole = list(class_batches(examples, recipe, IDENTITY, 5, first=2).as_numpy_iterator())
 
     # Two processes, one with three of four replicas.
     parts = [
-        list(training_batches(examples, recipe, IDENTITY, 5, 2, share=share).as_numpy_iterator())
+        list(class_batches(examples, recipe, IDENTITY, 5, 2, share=share).as_numpy_iterator())
         for share in (Share(0, 3, 4), Share(3, 1, 4))
     ]
 
@@ -108,10 +109,8 @@ def test_blocks_make_whole_batches(batch_size, block):
 @pytest.mark.parametrize(("size", "replicas", "fits"), [(24, 2, 32), (96, 3, 144), (1024, 6, 1080)])
 def test_batches_that_cannot_be_shared_are_refused(size, replicas, fits):
     def batches(size):
-        recipe = dataclasses.replace(RECIPE, batch_size=size)
-        return training_batches(
-            numbered(50), recipe, IDENTITY, 1, share=Share(0, replicas, replicas)
-        )
+        recipe = RECIPE.replace(batch_size=size)
+        return class_batches(numbered(50), recipe, IDENTITY, 1, share=Share(0, replicas, replicas))
 
     message = rf"batch_size={size} cannot .* {replicas} replicas .* batch_size={fits}\."
     with pytest.raises(InputError, match=message):
@@ -125,10 +124,10 @@ def test_a_data_service_gives_each_block_once(path):
     dispatcher = service.DispatchServer()
     address = dispatcher.target.partition("://")[2]
     workers = [service.WorkerServer(service.WorkerConfig(address)) for _ in range(2)]
-    recipe = dataclasses.replace(RECIPE, batch_size=32, augment=(augment.mixup,))
+    recipe = RECIPE.replace(batch_size=32, augment=(augment.mixup,))
 
     for first, last in ((0, 3), (3, 6)):  # two epochs of 96 images
-        give = partial(training_batches, path(numbered(96)), recipe, IDENTITY, last, first)
+        give = partial(class_batches, path(numbered(96)), recipe, IDENTITY, last, first)
         alone, served = (
             np.concatenate([images[:, 0, 0, 0] for images, _ in batches.as_numpy_iterator()])
             for batches in (give(), give(service=dispatcher.target))
@@ -141,11 +140,11 @@ def test_a_data_service_gives_each_block_once(path):
 
 def test_both_paths_and_every_length_give_the_same_batches():
     examples = numbered(10)
-    reference = indices(training_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
+    reference = indices(class_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
 
-    apart = training_batches(one_by_one(examples), RECIPE, IDENTITY, 6)
-    shorter = training_batches(examples, RECIPE, IDENTITY, 3)
-    other = training_batches(examples, dataclasses.replace(RECIPE, seed=4), IDENTITY, 6)
+    apart = class_batches(one_by_one(examples), RECIPE, IDENTITY, 6)
+    shorter = class_batches(examples, RECIPE, IDENTITY, 3)
+    other = class_batches(examples, RECIPE.replace(seed=4), IDENTITY, 6)
 
     assert indices(apart.as_numpy_iterator()) == reference
     assert indices(shorter.as_numpy_iterator()) == reference[:3]
@@ -154,17 +153,17 @@ def test_both_paths_and_every_length_give_the_same_batches():
 
 def test_a_run_can_be_taken_up_at_any_batch():
     examples = numbered(10)
-    whole = indices(training_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
+    whole = indices(class_batches(examples, RECIPE, IDENTITY, 6).as_numpy_iterator())
 
     for path in (examples, one_by_one(examples)):
-        rest = training_batches(path, RECIPE, IDENTITY, 6, first=4)
+        rest = class_batches(path, RECIPE, IDENTITY, 6, first=4)
         assert indices(rest.as_numpy_iterator()) == whole[4:]
 
 
 @pytest.mark.parametrize("path", [lambda e: e, one_by_one], ids=["in memory", "one by one"])
 def test_balanced_sampling_gives_classes_alike_and_leaves_no_image_out(path):
-    recipe = dataclasses.replace(RECIPE, balance="sampling")
-    batches = training_batches(path(numbered(10)), recipe, IDENTITY, steps=12)
+    recipe = RECIPE.replace(balance="sampling")
+    batches = class_batches(path(numbered(10)), recipe, IDENTITY, last=12)
 
     stream = list(itertools.chain(*indices(batches.as_numpy_iterator())))
 
@@ -179,10 +178,10 @@ def test_balanced_sampling_gives_classes_alike_and_leaves_no_image_out(path):
 
 
 def test_class_weights_make_all_classes_count_alike():
-    recipe = dataclasses.replace(RECIPE, balance="weights", augment=(augment.mixup,))
+    recipe = RECIPE.replace(balance="weights", augment=(augment.mixup,))
     examples = numbered(10)
 
-    batches = training_batches(examples, recipe, IDENTITY, 5).as_numpy_iterator()
+    batches = class_batches(examples, recipe, IDENTITY, 5).as_numpy_iterator()
 
     assert balanced_weights(examples).tolist() == [10 / 12, 10 / 8]
     for _, labels, weights in batches:
@@ -190,11 +189,11 @@ def test_class_weights_make_all_classes_count_alike():
 
 
 def test_repeated_images_stand_beside_each_other_and_epochs_keep_their_length():
-    recipe = dataclasses.replace(RECIPE, repeats=2)
+    recipe = RECIPE.replace(repeated_augmentation=2)
 
     stream = list(
         itertools.chain(
-            *indices(training_batches(numbered(10), recipe, IDENTITY, 5).as_numpy_iterator())
+            *indices(class_batches(numbered(10), recipe, IDENTITY, 5).as_numpy_iterator())
         )
     )
 
@@ -203,9 +202,9 @@ def test_repeated_images_stand_beside_each_other_and_epochs_keep_their_length():
 
 
 def test_labels_are_smoothed_behind_all_else():
-    recipe = dataclasses.replace(RECIPE, label_smoothing=0.2)
+    recipe = RECIPE.replace(label_smoothing=0.2)
 
-    _, labels = next(training_batches(numbered(8), recipe, IDENTITY, 1).as_numpy_iterator())
+    _, labels = next(class_batches(numbered(8), recipe, IDENTITY, 1).as_numpy_iterator())
 
     np.testing.assert_allclose(np.sort(labels), [[0.1, 0.9]] * 4, rtol=1e-6)
 
@@ -217,17 +216,17 @@ def test_image_augmentations_run_in_order_and_by_position():
     def add_noise(image, seed):
         return image + tf.cast(tf.random.stateless_uniform((), seed, 0, 100, tf.int32), tf.uint8)
 
-    recipe = dataclasses.replace(RECIPE, augment_images=(halve, add_noise))
+    recipe = RECIPE.replace(augment_images=(halve, add_noise))
     examples = numbered(8)
     plain = np.concatenate(
-        indices(training_batches(examples, RECIPE, IDENTITY, 4).as_numpy_iterator())
+        indices(class_batches(examples, RECIPE, IDENTITY, 4).as_numpy_iterator())
     )
 
     first = np.concatenate(
-        indices(training_batches(examples, recipe, IDENTITY, 4).as_numpy_iterator())
+        indices(class_batches(examples, recipe, IDENTITY, 4).as_numpy_iterator())
     )
     again = np.concatenate(
-        indices(training_batches(one_by_one(examples), recipe, IDENTITY, 4).as_numpy_iterator())
+        indices(class_batches(one_by_one(examples), recipe, IDENTITY, 4).as_numpy_iterator())
     )
 
     noise = first - plain // 2
@@ -238,15 +237,15 @@ def test_image_augmentations_run_in_order_and_by_position():
 
 
 def test_labels_stay_with_their_images():
-    for images, labels in training_batches(numbered(10), RECIPE, IDENTITY, 5).as_numpy_iterator():
+    for images, labels in class_batches(numbered(10), RECIPE, IDENTITY, 5).as_numpy_iterator():
         for image, label in zip(images, labels, strict=True):
             assert label.tolist() == ([0, 1] if round(image[0, 0, 0]) % 3 == 0 else [1, 0])
 
 
 def test_a_batch_may_be_larger_than_the_data():
-    recipe = dataclasses.replace(RECIPE, batch_size=7)
+    recipe = RECIPE.replace(batch_size=7)
 
-    (first,) = indices(training_batches(numbered(3), recipe, IDENTITY, 1).as_numpy_iterator())
+    (first,) = indices(class_batches(numbered(3), recipe, IDENTITY, 1).as_numpy_iterator())
 
     assert sorted(first[:3]) == sorted(first[3:6]) == [0, 1, 2]
 
@@ -258,22 +257,22 @@ def test_augmentations_run_in_order_before_normalisation():
     def add_ten(images, labels, seed):
         return images + 10, labels
 
-    recipe = dataclasses.replace(RECIPE, augment=(darken, add_ten))
+    recipe = RECIPE.replace(augment=(darken, add_ten))
     spec = Preprocessing(2, mean=(0.0,), std=(1.0,))
 
-    images, _ = next(training_batches(numbered(8), recipe, spec, 1).as_numpy_iterator())
+    images, _ = next(class_batches(numbered(8), recipe, spec, 1).as_numpy_iterator())
 
-    plain = next(training_batches(numbered(8), RECIPE, IDENTITY, 1).as_numpy_iterator())[0]
+    plain = next(class_batches(numbered(8), RECIPE, IDENTITY, 1).as_numpy_iterator())[0]
     np.testing.assert_allclose(images, (plain * 0.5 + 10) / 255, atol=1e-6)
 
 
 def test_crops_replace_the_resize_rule_in_training_alone(photographs):
-    examples, _ = read_all(find_splits(str(photographs), 3)["train"](), cache_mib=100)
+    examples, _ = decode_all(find_splits(str(photographs), 3)["train"](), cache_mib=100)
     crop = partial(augment.random_resized_crop, area=(0.1, 0.3))
-    recipe = Recipe(batch_size=8, train_crop=crop)
+    recipe = Recipe().replace(batch_size=8, train_crop=crop)
     spec = Preprocessing(16)
 
-    train = list(training_batches(examples, recipe, spec, 2).as_numpy_iterator())
+    train = list(class_batches(examples, recipe, spec, 2).as_numpy_iterator())
     evaluated = list(evaluation_batches(examples, spec, 10).as_numpy_iterator())
 
     assert [images.shape for images, _ in train] == [(8, 16, 16, 3)] * 2
@@ -292,7 +291,7 @@ def test_unreadable_images_are_found_and_left_out(photographs, tmp_path, cache_m
     empty.write_bytes(b"")
     examples = find_splits(str(tmp_path), 3)["train"]()
 
-    readable, reasons = read_all(examples, cache_mib)
+    readable, reasons = decode_all(examples, cache_mib)
 
     assert set(reasons) == {str(broken), str(empty)}
     assert "empty" in reasons[str(empty)]
@@ -306,8 +305,8 @@ def test_unreadable_images_are_found_and_left_out(photographs, tmp_path, cache_m
 def test_large_images_are_shrunk_for_the_cache_and_small_ones_are_not(photographs):
     examples = find_splits(str(photographs), 3)["train"]()
 
-    cached, _ = read_all(examples, cache_mib=100, short_side=15)
-    same, _ = read_all(examples, cache_mib=100, short_side=30)
+    cached, _ = decode_all(examples, cache_mib=100, short_side=15)
+    same, _ = decode_all(examples, cache_mib=100, short_side=30)
 
     image = cached.read(tf.constant(3)).numpy()
     assert image.shape == (15, 22, 3)  # of 30 x 43
@@ -321,7 +320,7 @@ def test_a_set_without_readable_images_is_refused(tmp_path):
     (tmp_path / "red" / "a.jpg").write_bytes(b"")
 
     with pytest.raises(InputError, match="none of 1 images can be read: .*a.jpg: Input is empty"):
-        read_all(find_splits(str(tmp_path), 3)["train"]())
+        decode_all(find_splits(str(tmp_path), 3)["train"]())
 
 
 def test_images_of_one_size_are_stacked(tmp_path, photographs):
@@ -330,7 +329,7 @@ def test_images_of_one_size_are_stacked(tmp_path, photographs):
         for copy in range(3):
             shutil.copy(photographs / colour / "00.jpg", tmp_path / colour / f"{copy}.jpg")
 
-    readable, _ = read_all(find_splits(str(tmp_path), 3)["train"](), cache_mib=1)
+    readable, _ = decode_all(find_splits(str(tmp_path), 3)["train"](), cache_mib=1)
 
     assert readable.pixels.shape == (6, 30, 40, 3)
 

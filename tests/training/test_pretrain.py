@@ -1,7 +1,8 @@
 """Masked pre-training by a recipe: batches, sheets, runs without labels, and what follows them."""
 
+import contextlib
 import csv
-import dataclasses
+import json
 import pathlib
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from support.masked import DECODER, HIDDEN, IMAGES, masked_model
+from support.shared import shared_folder
 
 import vit_keras
 from training.__main__ import main
@@ -19,22 +21,26 @@ from training.data.masking import masked_batches
 from training.data.pipeline import training_batches
 from training.fit import fit
 from training.recipe import Recipe, load_recipe
-from training.tasks.masked import inpaint
+from training.reports.reconstructions import inpaint
+from training.tasks import TASKS
+from training.tasks.masked import MaskedTargets
 from vit_keras import InputError, Patches, Preprocessing, build_mae, build_mim
 
-MAE = Recipe(pretrain="mae", seed=3)
+MAE = Recipe().replace(task="mae", seed=3)
 
 
 def masks(recipe, first=0, fixed=False, grid=(4, 6)):
     """What is hidden in the steps before the fourth"""
-    recipe = dataclasses.replace(recipe, batch_size=5, data="", train_crop=None, augment=())
+    recipe = recipe.replace(batch_size=5, dataset="", train_crop=None, augment=())
+    draw = TASKS[recipe.task].draw
     if fixed:
         batches = tf.data.Dataset.from_tensors((tf.zeros((5, 8, 8, 3)),)).repeat(4)
-        batches = masked_batches(batches, recipe, grid)
+        batches = masked_batches(batches, draw(recipe.masking, grid), recipe.execution.seed)
     else:
         pixels = np.zeros((10, 8, 8, 3), "uint8")
         examples = Examples.from_pixels(pixels, [0] * 10, ("image",), list(map(str, range(10))))
-        batches = training_batches(examples, recipe, Preprocessing(8), 4, first, grid=grid)
+        targets = MaskedTargets(examples, draw(recipe.masking, grid))
+        batches = training_batches(examples, recipe, Preprocessing(8), targets, first=first, last=4)
     found = list(batches.as_numpy_iterator())
     assert all(batch["images"].shape == (5, 8, 8, 3) for batch in found)
     return np.stack([next(a for name, a in batch.items() if name != "images") for batch in found])
@@ -49,11 +55,11 @@ def test_masks_depend_on_the_seed_and_the_batch_alone():
     fixed = masks(MAE, fixed=True)
     np.testing.assert_array_equal(masks(MAE, fixed=True), fixed)
     assert not np.isin(fixed, noise).any()
-    assert not np.isin(masks(dataclasses.replace(MAE, seed=4)), noise).any()
+    assert not np.isin(masks(MAE.replace(seed=4)), noise).any()
 
 
 def test_mim_hides_as_many_patches_as_asked_for():
-    hidden = masks(dataclasses.replace(MAE, pretrain="mim", mask_ratio=0.6))
+    hidden = masks(MAE.replace(task="mim", mask_ratio=0.6))
 
     assert set(np.unique(hidden)) == {0, 1}
     assert (hidden.sum(axis=2) == 24 - int(24 * 0.4)).all()
@@ -62,7 +68,7 @@ def test_mim_hides_as_many_patches_as_asked_for():
 
 
 def test_squares_are_hidden_as_a_whole():
-    recipe = dataclasses.replace(MAE, pretrain="mim", mask_unit=2, mask_ratio=0.6)
+    recipe = MAE.replace(task="mim", mask_unit=2, mask_ratio=0.6)
 
     hidden = masks(recipe).reshape(-1, 4, 6)
 
@@ -97,14 +103,18 @@ def test_inpainting_changes_hidden_patches_alone(build):
     np.testing.assert_allclose(filled[hidden], expected, atol=1e-5)
 
 
-@pytest.fixture
-def pile(photographs, tmp_path):
-    """A flat folder of images without labels"""
-    folder = tmp_path / "pile"
+def copy_flat(photographs, folder):
+    """Copies the images of all classes into one folder"""
     folder.mkdir()
     for path in photographs.rglob("*.*"):
         shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
     return folder
+
+
+@pytest.fixture
+def pile(photographs, tmp_path):
+    """A flat folder of images without labels"""
+    return copy_flat(photographs, tmp_path / "pile")
 
 
 def test_images_without_labels_may_lie_anywhere(photographs, pile):
@@ -129,31 +139,50 @@ def test_a_pile_is_read_without_what_tools_hide_in_it(pile):
 
 def test_a_pile_of_nothing_or_one_asks_for_images(pretraining, tmp_path):
     (tmp_path / "few").mkdir()
-    few = dataclasses.replace(pretraining, data=str(tmp_path / "few"))
+    few = pretraining.replace(dataset=str(tmp_path / "few"))
     with pytest.raises(InputError, match=r"holds no images; files must end in .*\.webp\.$"):
         fit(few, tmp_path / "run")
-    shutil.copy(next(iter(pathlib.Path(pretraining.data).glob("*.jpg"))), tmp_path / "few")
+    shutil.copy(next(iter(pathlib.Path(pretraining.data.dataset).glob("*.jpg"))), tmp_path / "few")
     with pytest.raises(InputError, match=r"has 1 image\(s\); .* one each. Add images\.$"):
         fit(few, tmp_path / "run")
 
 
-@pytest.fixture
-def pretraining(recipe, pile):
-    return dataclasses.replace(
-        recipe, data=str(pile), pretrain="mae", sheet_every=2,
+@pytest.fixture(scope="module")
+def pretraining(recipe, photographs, tmp_path_factory):
+    """A recipe that pre-trains an MAE on images without labels"""
+
+    def build(folder):
+        copy_flat(photographs, folder / "pile")
+
+    folder = shared_folder(tmp_path_factory, "pile", build) / "pile"
+    return recipe.replace(
+        dataset=str(folder),
+        task="mae",
+        sheet_every=2,
         decoder={"width": 24, "depth": 1, "heads": 2, "mlp_width": 48},
-    )  # fmt: skip
+    )
+
+
+@pytest.fixture(scope="module")
+def mae_run(pretraining, tmp_path_factory):
+    """The run folder of that recipe, and what the run printed"""
+
+    def build(folder):
+        with open(folder / "printed.txt", "w") as file, contextlib.redirect_stdout(file):
+            fit(pretraining, folder / "run")
+
+    folder = shared_folder(tmp_path_factory, "mae_run", build)
+    return folder / "run", (folder / "printed.txt").read_text()
 
 
 @pytest.mark.slow
-def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
-    run = tmp_path / "mae"
+def test_pretraining_needs_no_labels(mae_run, recipe):
+    run, printed = mae_run
 
-    evaluation = fit(pretraining, run)
-
+    evaluation = json.loads((run / "evaluation.json").read_text())
     found = {path.name for path in run.iterdir()}
     assert found == {"config.json", "curves.png", "evaluation.json", "history.csv", "inpainting",
-                     "inpainting.png", "model.keras", "pace.csv", "report.html", "report.md",
+                     "inpainting.png", "model.keras", "throughput.csv", "report.html", "report.md",
                      "tensorboard"}  # fmt: skip
     assert [path.name for path in (run / "inpainting").iterdir()] == ["epoch-002.png"]
     assert Image.open(run / "inpainting.png").size[0] > 500
@@ -164,9 +193,9 @@ def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
     assert evaluation["loss"] == pytest.approx(best, rel=1e-5)  # on the same images and masks
     model = vit_keras.load_model(run / "model.keras")
     assert model.decoder == DECODER
-    assert "MAE of 75% of the patches; images: 18 train, 6 validation" in capsys.readouterr().out
+    assert "MAE of 75% of the patches; images: 18 train, 6 validation" in printed
     for command in ("evaluate", "predict"):
-        arguments = [command, str(run / "model.keras"), str(recipe.data)]
+        arguments = [command, str(run / "model.keras"), str(recipe.data.dataset)]
         arguments.insert(2, "--data") if command == "evaluate" else None
         with pytest.raises(SystemExit, match="has no classes; fine-tune it first"):
             main(arguments)
@@ -174,11 +203,13 @@ def test_pretraining_needs_no_labels(pretraining, recipe, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pretrain", ["mae", "mim"])
-def test_encoders_of_masked_models_are_fine_tuned(pretraining, recipe, tmp_path, pretrain):
-    run = tmp_path / "masked"
-    fit(dataclasses.replace(pretraining, pretrain=pretrain, epochs=1), run)
+def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, tmp_path, pretrain):
+    run, _ = mae_run
+    if pretrain == "mim":
+        run = tmp_path / "masked"
+        fit(pretraining.replace(task="mim", epochs=1), run)
 
-    tuned = fit(dataclasses.replace(recipe, weights=str(run)), tmp_path / "tuned")
+    tuned = fit(recipe.replace(weights=str(run)), tmp_path / "tuned")
 
     assert tuned["accuracy"] > 0.6  # red against blue
     model = vit_keras.load_model(tmp_path / "tuned" / "model.keras")
@@ -192,9 +223,14 @@ def test_encoders_of_masked_models_are_fine_tuned(pretraining, recipe, tmp_path,
 def test_pretraining_runs_in_half_precision_compiled_with_averages(
     pretraining, tmp_path, pretrain, policy
 ):
-    changes = {"mixed_precision": policy, "pretrain": pretrain, "jit": True, "ema": 0.5}
+    changes = {
+        "mixed_precision": policy,
+        "task": pretrain,
+        "jit_compile": True,
+        "ema_momentum": 0.5,
+    }
 
-    evaluation = fit(dataclasses.replace(pretraining, **changes), tmp_path / "run")
+    evaluation = fit(pretraining.replace(**changes), tmp_path / "run")
 
     assert np.isfinite(evaluation["loss"])
 
@@ -202,10 +238,10 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("weights=x.npz", "weights must be left as it is where pretrain='mae'"),
-        ("tune=lora-4", "tune must be left as it is"),
-        ("distillation=hard", "distillation must be left as it is"),
-        ("smaller_first=0.5,0.5", "smaller_first must be left as it is"),
+        ("weights=x.npz", "weights must be left at its default with task=mae"),
+        ("trainable=lora", "trainable must be left at its default"),
+        ("teacher=x.keras", "teacher must be left at its default"),
+        ("progressive_resizing=0.5,0.5", "progressive_resizing must be left at its default"),
     ],
 )
 def test_what_has_no_place_in_pretraining_is_refused(override, message):

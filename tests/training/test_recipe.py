@@ -16,9 +16,12 @@ def test_every_recipe_is_sound(name, tmp_path):
     recipe = load_recipe(name)
 
     assert isinstance(recipe, Recipe)
-    if recipe.image_size:  # otherwise that of the weights
+    if recipe.model.image_size:  # otherwise that of the weights
         resolve_config(
-            recipe.variant, image_size=recipe.image_size, channels=recipe.channels, **recipe.model
+            recipe.model.variant,
+            image_size=recipe.model.image_size,
+            channels=recipe.model.channels,
+            **recipe.model.config,
         )
     written = tmp_path / "config.json"
     written.write_text(json.dumps({"recipe": recipe.as_dict()}))
@@ -26,7 +29,12 @@ def test_every_recipe_is_sound(name, tmp_path):
 
 
 def test_what_is_read_again_is_what_was_written(tmp_path):
-    overrides = ["image_size=32,64", "std=0.5", "smaller_first=0.5,0.4", "model.stem_blocks=3,4"]
+    overrides = [
+        "image_size=32,64",
+        "std=0.5",
+        "progressive_resizing=0.5,0.4",
+        "model.stem_blocks=3,4",
+    ]
     overrides += ["augment=shift(pixels=3),flip", "train_crop=random_resized_crop(area=(0.2, 1))"]
     recipe = load_recipe("photos", overrides)
     written = tmp_path / "config.json"
@@ -34,10 +42,10 @@ def test_what_is_read_again_is_what_was_written(tmp_path):
 
     found = read_recipe(written)
 
-    for field in ("image_size", "std", "smaller_first", "model"):
-        assert getattr(found, field) == getattr(recipe, field)
-    assert found.augment[0].keywords == {"pixels": 3}
-    assert found.train_crop.keywords == {"area": (0.2, 1)}
+    for field in ("image_size", "std", "progressive_resizing", "config"):
+        assert found.fields()[field] == recipe.fields()[field]
+    assert found.augmentation.augment[0].keywords == {"pixels": 3}
+    assert found.augmentation.train_crop.keywords == {"area": (0.2, 1)}
     for damaged in ("{}", "no", '{"recipe": {"epochs": "many"}}', '{"recipe": {"epoch": 3}}'):
         written.write_text(damaged)
         with pytest.raises(InputError, match="has no recipe that can be run"):
@@ -48,27 +56,32 @@ def test_fields_are_replaced_by_values_of_their_type():
     recipe = load_recipe(
         "fashion_mini",
         [
-            "epochs=3", "learning_rate=1", "jit=false", "data=a=b", "image_size=32,64",
+            "epochs=3", "learning_rate=1", "jit_compile=false", "dataset=a=b", "image_size=32,64",
             "mean=0.1,0.2,0.3", "std=0.5", "augment=flip", "train_crop=none", "model.depth=2",
-            "model.pooling=cls", "smaller_first=0.5,0.4",
+            "model.pooling=cls", "progressive_resizing=0.5,0.4",
         ],
     )  # fmt: skip
 
-    assert (recipe.epochs, recipe.jit, recipe.data, recipe.image_size) == (
+    assert (
+        recipe.optimization.epochs,
+        recipe.execution.jit_compile,
+        recipe.data.dataset,
+        recipe.model.image_size,
+    ) == (
         3,
         False,
         "a=b",
         (32, 64),
     )
-    assert recipe.learning_rate == 1.0
-    assert recipe.mean == (0.1, 0.2, 0.3)
-    assert recipe.augment == (augment.flip,)
-    assert recipe.train_crop is None
-    assert recipe.smaller_first == ((0.5, 0.4),)
-    assert recipe.std == (0.5,)
-    assert recipe.model["depth"] == 2
-    assert recipe.model["pooling"] == "cls"
-    assert "depth" not in load_recipe("fashion_mini").model
+    assert recipe.optimization.learning_rate == 1.0
+    assert recipe.model.mean == (0.1, 0.2, 0.3)
+    assert recipe.augmentation.augment == (augment.flip,)
+    assert recipe.augmentation.train_crop is None
+    assert recipe.augmentation.progressive_resizing == ((0.5, 0.4),)
+    assert recipe.model.std == (0.5,)
+    assert recipe.model.config["depth"] == 2
+    assert recipe.model.config["pooling"] == "cls"
+    assert "depth" not in load_recipe("fashion_mini").model.config
 
 
 @pytest.mark.parametrize(
@@ -80,7 +93,7 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("epochs=many", "epochs must be of type int. Got epochs='many'"),
         ("epochs=1.5", "epochs must be of type int"),
         ("epochs=true", "epochs must be of type int"),
-        ("jit=1", "jit must be of type bool"),
+        ("jit_compile=1", "jit_compile must be of type bool"),
         ("image_size=1,2,3", "image_size must be of type int | tuple[int, int]"),
         ("augment=flop", "no such augmentation: 'flop'; did you mean flip"),
         ("augment=random_resized_crop", "no such augmentation: 'random_resized_crop'"),
@@ -91,18 +104,20 @@ def test_fields_are_replaced_by_values_of_their_type():
         ("epochs=0", "epochs must be at least 1"),
         ("learning_rate=1e999", "learning_rate must be finite"),
         ("learning_rate=-1", "learning_rate must be above 0"),
-        ("ema=1.0", "ema must be in [0, 1)"),
+        ("ema_momentum=1.0", "ema_momentum must be in [0, 1)"),
         ("channels=2", "1 (grey) or 3 (RGB)"),
         ("mixed_precision=half", "one of float32, mixed_bfloat16"),
         ("validation_fraction=1.0", "in (0, 1)"),
         ("optimizer=adam", "one of adamw, lamb, lion, muon, sgd"),
-        ("tune=last-0-blocks", "full, head, lora-8 or last-2-blocks"),
-        ("smaller_first=(0.5,0.6),(0.8,0.5)", "below 1 in all"),
-        ("smaller_first=0.5", "smaller_first must be of type tuple"),
+        ("trainable=last", "trainable must be one of full, last_blocks, lora, head"),
+        ("trainable_blocks=0", "trainable_blocks must be at least 1"),
+        ("lora_rank=0", "lora_rank must be at least 1"),
+        ("progressive_resizing=(0.5,0.6),(0.8,0.5)", "add up to less than 1"),
+        ("progressive_resizing=0.5", "progressive_resizing must be of type tuple"),
         ("decoder.mask_ratio=0.5", "decoder.mask_ratio is decided elsewhere"),
         ("decoder.widht=96", "no field is called 'widht'; did you mean width"),
         ("mask_ratio=1.0", "mask_ratio must be in (0, 1)"),
-        ("pretrain=mea", "pretrain must be one of none, mae, mim"),
+        ("task=mea", "task must be one of classification, distillation, mae, mim"),
         ("temperature=0", "temperature must be above 0"),
         (
             "augment_images=flip_images",
@@ -118,12 +133,17 @@ def test_wrong_overrides_are_refused_by_name(override, message):
 
 @pytest.mark.parametrize("nothing", ["none", "()"])
 def test_tuples_can_be_emptied(nothing):
-    assert load_recipe("cifar10", [f"smaller_first={nothing}"]).smaller_first == ()
+    assert (
+        load_recipe(
+            "cifar10", [f"progressive_resizing={nothing}"]
+        ).augmentation.progressive_resizing
+        == ()
+    )
 
 
 def test_lora_and_growing_images_do_not_go_together():
-    with pytest.raises(InputError, match="without LoRA where smaller_first is given"):
-        load_recipe("fashion_mini", ["tune=lora-4", "smaller_first=0.5,0.4"])
+    with pytest.raises(InputError, match="another one where progressive_resizing is set"):
+        load_recipe("fashion_mini", ["trainable=lora", "progressive_resizing=0.5,0.4"])
 
 
 def test_unknown_recipes_are_refused_with_the_nearest():

@@ -1,7 +1,5 @@
 """Every recipe builds its model and trains: its images, augmentations, loss and optimizer."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from support.checkpoints import FIXTURES
@@ -10,6 +8,7 @@ from training.fit import fit
 from training.model.trainer import phases
 from training.recipe import FOLDER, load_recipe, recipe_names
 from vit_keras import build_vit, load_model
+from vit_keras.variants import resolve_config
 
 WEIGHTS = {  # of tiny models, in the files of those the recipe is for
     "mae_finetune_b16": "hf_mae",
@@ -35,24 +34,33 @@ def test_recipe_builds_its_model_and_trains_a_batch(name, photographs, tmp_path)
     recipe = load_recipe(name)
     if name in WEIGHTS:
         changes = {"weights": str(FIXTURES / WEIGHTS[name]), "image_size": 0}
-        changes |= {"steps": 1, "accumulate": 1}
+        changes |= {"steps": 1, "gradient_accumulation_steps": 1}
     else:
-        options = {"image_size": recipe.image_size, "channels": recipe.channels, **recipe.model}
-        whole = build_vit(recipe.variant, num_classes=3, **options)
+        options = {
+            "image_size": recipe.model.image_size,
+            "channels": recipe.model.channels,
+            **recipe.model.config,
+        }
+        config = resolve_config(recipe.model.variant, num_classes=3, **options)
         # What trains here has a single block, for one epoch of each image size.
-        epochs = len(phases(recipe, whole.config, 10))
-        changes = {"model": {**recipe.model, "depth": 1}, "epochs": epochs}
-    if recipe.pretrain != "none":
-        changes["decoder"] = {**recipe.decoder, "depth": 1}
+        epochs = len(phases(recipe, config, 10))
+        changes = {"config": {**recipe.model.config, "depth": 1}, "epochs": epochs}
+    if recipe.task == "mae":
+        changes["decoder"] = {**recipe.masking.decoder, "depth": 1}
     if name in TEACHERS:
         teacher = build_vit("vit_b16", num_classes=2, image_size=16, patch_size=8, **TEACHER)
         teacher.save(tmp_path / "teacher.keras")
         changes["teacher"] = str(tmp_path / "teacher.keras")
-    changes |= {"data": str(photographs), "validation_split": "", "batch_size": 8, "jit": False}
+    changes |= {
+        "dataset": str(photographs),
+        "validation_split": "",
+        "batch_size": 8,
+        "jit_compile": False,
+    }
 
-    fit(dataclasses.replace(recipe, **changes), tmp_path / "run")
+    fit(recipe.replace(**changes), tmp_path / "run")
 
     model = load_model(tmp_path / "run" / "model.keras")
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     if name not in WEIGHTS:
-        assert model.config.image_size == whole.config.image_size
+        assert model.config.image_size == config.image_size

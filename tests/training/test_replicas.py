@@ -1,6 +1,6 @@
-"""Models that compute their own loss learn on two devices as they do on one.
+"""Models that compute their own loss train on two devices as on one.
 
-Run as a program it prints the losses: devices have to be made before TensorFlow starts.
+Run as a program, this file prints the losses: devices have to be made before TensorFlow starts.
 """
 
 import contextlib
@@ -10,16 +10,23 @@ import sys
 
 import numpy as np
 import pytest
+from support.processes import environment
+from support.two_devices import make_two_devices
 
 import vit_keras
 
 TINY = {
-    "patch_size": 4, "width": 48, "depth": 1, "heads": 3, "mlp_width": 96, "image_size": (16, 24),
-}  # fmt: skip
+    "patch_size": 4,
+    "width": 48,
+    "depth": 1,
+    "heads": 3,
+    "mlp_width": 96,
+    "image_size": (16, 24),
+}
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(8, 16, 24, 3)).astype("float32")
 NOISE = RANDOM.random((8, 24)).astype("float32")
-HIDDEN = (NOISE.argsort(axis=1).argsort(axis=1) >= 6).astype("float32")  # alike many in each
+HIDDEN = (NOISE.argsort(axis=1).argsort(axis=1) >= 6).astype("float32")  # 18 in each image
 LABELS = np.eye(5, dtype="float32")[[0, 1, 2, 3, 4, 0, 1, 2]]
 IMPORTANCE = np.linspace(0.5, 2, 8).astype("float32")
 
@@ -46,8 +53,10 @@ MODELS = {  # name: (model, batch)
 
 
 @pytest.mark.slow
-def test_losses_on_two_devices_are_those_on_one():
-    ran = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=True)
+def test_losses_on_two_devices_equal_those_on_one():
+    ran = subprocess.run(
+        [sys.executable, __file__], capture_output=True, text=True, check=True, env=environment()
+    )
 
     losses = json.loads(ran.stdout)
 
@@ -75,9 +84,7 @@ def three_losses(build, batch, scope):
 def main():
     import tensorflow as tf
 
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    device = tf.config.LogicalDeviceConfiguration()
-    tf.config.set_logical_device_configuration(cpu, [device, device])
+    make_two_devices()
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     losses = {
         name: [

@@ -14,7 +14,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from training.reports.html import escape, write_page
 from training.reports.metrics import format_classes, reliability
-from training.runs.folder import cost, read_columns
+from training.runs.folder import RunFolder, read_columns
 
 
 def test_report_is_one_file_with_all_pictures_inside(run_folder):
@@ -49,7 +49,7 @@ def test_both_reports_tell_the_run(run_folder, recipe):
         f"{evaluation['parameters']:,} parameters",
         f"3 epochs in {evaluation['training_seconds']:.0f} s",
         f"expected calibration error is {evaluation['ece']:.1%}",
-        recipe.data,
+        recipe.data.dataset,
     ):
         assert told in texts
     assert evaluation["seconds"] > evaluation["training_seconds"] > 0
@@ -66,13 +66,13 @@ def test_predictions_are_those_that_were_evaluated(run_folder):
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)  # of two classes
 
 
-def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
-    pace = read_columns(run_folder / "pace.csv")
+def test_throughput_and_tensorboard_hold_the_learning_rate(run_folder):
+    throughput = read_columns(run_folder / "throughput.csv")
     # 4 steps of 4 images; up to 0.003 in the first epoch, then half a cosine down to 0.
-    epochs, rates = pace["learning_rate"]
+    epochs, rates = throughput["learning_rate"]
     assert epochs == [1, 2, 3]
     assert rates == pytest.approx([0.003, 0.0015, 0])
-    assert pace["images"][1] == [16, 16, 16]
+    assert throughput["images"][1] == [16, 16, 16]
 
     logged = EventAccumulator(str(run_folder / "tensorboard" / "train"))
     logged.Reload()
@@ -81,16 +81,16 @@ def test_pace_and_tensorboard_hold_the_learning_rate(run_folder):
     assert {"epoch_loss", "epoch_accuracy"} <= set(logged.Tags()["tensors"])
 
 
-def test_cost_by_hand(tmp_path):
-    (tmp_path / "pace.csv").write_text(
+def test_duration_by_hand(tmp_path):
+    (tmp_path / "throughput.csv").write_text(
         "epoch,learning_rate,images,seconds,validation_seconds\n"
         "0,0.1,100,10,2\n1,0.1,100,2,1\n2,0,100,4,1\n"
     )
 
-    assert cost(tmp_path / "pace.csv") == {
+    assert RunFolder(tmp_path).duration() == {
         "epochs": 3, "training_seconds": 20.0, "epoch_seconds": 5.0, "images_a_second": 25.0,
     }  # fmt: skip
-    assert cost(tmp_path / "none.csv") == {}
+    assert RunFolder(tmp_path / "none").duration() == {}
 
 
 def test_reliability_by_hand():

@@ -2,14 +2,14 @@
 
 import csv
 import dataclasses
-import random
+import json
+import pathlib
 import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,28 +17,53 @@ from support.processes import wait_for
 
 from training.__main__ import main
 from training.data.datasets import find_splits
-from training.runs.checkpoint import Checkpoint, fingerprint, latest, stretches
+from training.runs.checkpoint import Checkpoint, epoch_spans, fingerprint, latest_checkpoint
 from vit_keras import load_model
 
+KILL_RUNS = pathlib.Path(__file__).parents[1] / "support" / "kill_runs.py"
 GROUPS = ("model", "optimizer", "metrics")
 TINY = {
-    "variant": "vit_b16", "model.patch_size": 4, "model.width": 48, "model.depth": 2,
-    "model.heads": 3, "model.mlp_width": 96, "image_size": 16, "batch_size": 4, "jit": False,
-    "validation_fraction": 0.25, "epochs": 150, "validate_every": 5,
-}  # fmt: skip
+    "variant": "vit_b16",
+    "model.patch_size": 4,
+    "model.width": 48,
+    "model.depth": 2,
+    "model.heads": 3,
+    "model.mlp_width": 96,
+    "image_size": 16,
+    "batch_size": 4,
+    "jit_compile": False,
+    "validation_fraction": 0.25,
+    "epochs": 150,
+    "validate_every": 5,
+}
 ALL = {  # that is random, or kept from step to step
-    "model.dropout": 0.1, "model.stochastic_depth": 0.1, "model.patch_dropout": 0.3, "ema": 0.9,
-    "accumulate": 2, "augment": "flip,random_erasing(probability=0.5),mixup_or_cutmix",
-    "augment_images": "rand_augment(layers=1),colour_jitter", "smaller_first": "0.5,0.4",
-}  # fmt: skip
+    "model.dropout": 0.1,
+    "model.stochastic_depth": 0.1,
+    "model.patch_dropout": 0.3,
+    "ema_momentum": 0.9,
+    "gradient_accumulation_steps": 2,
+    "augment": "flip,random_erasing(probability=0.5),mixup_or_cutmix",
+    "augment_images": "rand_augment(layers=1),colour_jitter",
+    "progressive_resizing": "0.5,0.4",
+}
 
 
 def command(data, run, **options):
     """`fit` of a tiny model"""
     settings = TINY | options
     sets = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "training", "fit", "photos", "--data", str(data),
-            "--out", str(run), *sets]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "training",
+        "fit",
+        "photos",
+        "--data",
+        str(data),
+        "--out",
+        str(run),
+        *sets,
+    ]
 
 
 def resume(run):
@@ -58,10 +83,10 @@ def checkpoint(step):
 
 
 def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp_path, capsys):
-    assert latest(tmp_path) is None
+    assert latest_checkpoint(tmp_path) is None
     for step in (4, 12):
         checkpoint(step).write(tmp_path / f"step-{step:010}.npz")
-    assert latest(tmp_path).step == 12
+    assert latest_checkpoint(tmp_path).step == 12
     newest = tmp_path / "step-0000000012.npz"
     whole = newest.read_bytes()
     middle = len(whole) // 2
@@ -69,7 +94,7 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
     for content in (damaged, whole[:-30], b""):
         newest.write_bytes(content)
 
-        found = latest(tmp_path)
+        found = latest_checkpoint(tmp_path)
 
         assert found.step == 4
         assert found.best == {"best": 0.5, "epoch": 1}
@@ -81,12 +106,12 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
 
 
 def test_an_epoch_that_was_begun_is_finished_by_itself():
-    assert stretches(0, 20, 5) == [(0, 20)]
-    assert stretches(7, 20, 5) == [(7, 10), (10, 20)]
-    assert stretches(16, 20, 5) == [(16, 20)]
-    assert stretches(10, 20, 5) == [(10, 20)]
-    assert stretches(7, 20, 5, apart=True) == [(7, 10), (10, 15), (15, 20)]
-    assert stretches(10, 20, 5, apart=True) == [(10, 15), (15, 20)]
+    assert epoch_spans(0, 20, 5) == [(0, 20)]
+    assert epoch_spans(7, 20, 5) == [(7, 10), (10, 20)]
+    assert epoch_spans(16, 20, 5) == [(16, 20)]
+    assert epoch_spans(10, 20, 5) == [(10, 20)]
+    assert epoch_spans(7, 20, 5, separate=True) == [(7, 10), (10, 15), (15, 20)]
+    assert epoch_spans(10, 20, 5, separate=True) == [(10, 15), (15, 20)]
 
 
 def test_other_images_are_another_run(photographs):
@@ -119,24 +144,25 @@ def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, start):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    subprocess.run(command(photographs, alone, **ALL), check=True, capture_output=True)
+    reference = start(command(photographs, alone, **ALL))  # at the same time, on another core
+    first = command(photographs, killed, **ALL, checkpoint_every=0)
+    task = {"run": str(killed), "kills": 10, "first": first[3:], "resume": resume(killed)[3:]}
 
-    moments, steps = random.Random(0), [0]
-    line = command(photographs, killed, **ALL, checkpoint_every=0)
-    for _ in range(10):
-        process = start(line)
-        wait_for(lambda: newest(killed) > steps[-1], process)
-        time.sleep(moments.uniform(0, 0.5))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        steps.append(newest(killed))
-        line = resume(killed)
-    subprocess.run(line, check=True)
+    result = subprocess.run(
+        [sys.executable, KILL_RUNS],
+        input=json.dumps(task),
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
 
+    assert reference.wait() == 0
+    steps = json.loads(result.stdout)
+    assert len(steps) == 11
     assert any(step % 4 for step in steps)  # in the middle of epochs
     same_run(alone, killed)
     for run in (alone, killed):
-        with open(run / "pace.csv") as file:
+        with open(run / "throughput.csv") as file:
             assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(150))
 
 
@@ -171,13 +197,10 @@ def test_only_one_process_trains_in_a_folder(photographs, tmp_path, start):
     first = start(command(photographs, run, epochs=100000, checkpoint_every=0))
     wait_for((run / "checkpoints").exists, first)
 
-    second = subprocess.run(resume(run), capture_output=True, text=True)
-    first.kill()
-    first.wait()
-
-    assert second.returncode == 1
-    message = f"Error: another process is training in the run folder {run}."
-    assert second.stderr.splitlines()[-1] == message
+    # This process is the second one.
+    with pytest.raises(SystemExit, match=f"Error: another process is training in .* {run}."):
+        main(["fit", "--resume", str(run)])
+    assert first.poll() is None
 
 
 @pytest.mark.slow
@@ -219,7 +242,7 @@ def test_a_folder_that_becomes_read_only_ends_the_run(
         rf"denied.*\. When that is mended, go on with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, errors.splitlines()[-1])
-    assert latest(run / "checkpoints").step > 0
+    assert latest_checkpoint(run / "checkpoints").step > 0
 
 
 @pytest.mark.slow
@@ -241,8 +264,6 @@ def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs,
 
     for image in (data / "blue").iterdir():
         shutil.copy(image, data / "red" / f"other-{image.name}")
-    again = subprocess.run(resume(run), capture_output=True, text=True)
-
-    assert again.returncode == 1
     message = f"Error: the images of {data} are not those that the run in {run} was begun with."
-    assert again.stderr.splitlines()[-1] == message
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        main(["fit", "--resume", str(run)])

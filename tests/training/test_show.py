@@ -27,7 +27,7 @@ def uneven(tmp_path):
 def test_command_writes_sheet_balance_unreadable_files_and_rates(uneven, tmp_path, capsys):
     out = tmp_path / "out"
     tiny = ("width=16", "depth=1", "heads=2", "mlp_width=16")
-    tiny = (*(f"model.{field}" for field in tiny), "image_size=16", "jit=false")
+    tiny = (*(f"model.{field}" for field in tiny), "image_size=16", "jit_compile=false")
     options = [part for setting in tiny for part in ("--set", setting)]
 
     main(["data", "--data", str(uneven), "--out", str(out), *options])
@@ -41,7 +41,7 @@ def test_command_writes_sheet_balance_unreadable_files_and_rates(uneven, tmp_pat
     assert (out / "unreadable.txt").read_text().startswith(str(uneven / "red" / "broken.jpg"))
     assert Image.open(out / "sheet.png").size[0] > 1000
     (out / "mine.txt").write_text("")
-    with pytest.raises(SystemExit, match="holds other things; name another one with --out"):
+    with pytest.raises(SystemExit, match="holds other files; choose another one with --out"):
         main(["data", "--data", str(uneven), "--out", str(out)])
 
 
@@ -52,7 +52,7 @@ def test_sheet_shows_images_and_mixed_labels():
     def halve(images, labels, seed):
         return images, 0.7 * labels + 0.3 * labels[::-1]
 
-    figure = sheet(examples, Recipe(channels=1, augment=(halve,)), spec)
+    figure = sheet(examples, Recipe().replace(channels=1, augment=(halve,)), spec)
 
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 40
@@ -67,4 +67,4 @@ def test_uneven_classes_come_with_advice(uneven):
     splits = {"train": examples}
 
     assert "4.5 times the images of the smallest. Try --set balance" in balance(splits, Recipe())
-    assert "drawn equally often" in balance(splits, Recipe(balance="sampling"))
+    assert "drawn equally often" in balance(splits, Recipe().replace(balance="sampling"))

@@ -1,12 +1,11 @@
 """Configs no ViT can be built from are refused, with what to try."""
 
-import dataclasses
 import re
 
 import numpy as np
 import pytest
 
-from vit_keras import InputError, ViTConfig
+from vit_keras import BlockConfig, InputError, ViTConfig
 
 
 def test_image_size_is_an_int_or_height_and_width():
@@ -35,9 +34,24 @@ def test_stems_say_how_much_they_shrink_the_image():
 
 
 def test_config_survives_its_dictionary():
-    config = ViTConfig(image_size=(32, 64), patch_size=4, pooling="mean", gelu="tanh")
+    config = ViTConfig((32, 64), patch_size=4, block=BlockConfig(gelu="tanh"), pooling="mean")
 
-    assert ViTConfig(**dataclasses.asdict(config)) == config
+    fields = config.to_fields()
+
+    assert fields["gelu"] == "tanh"
+    assert "block" not in fields
+    assert ViTConfig.from_fields(**fields) == config
+
+
+def test_replace_takes_fields_of_the_block_and_of_the_config():
+    config = ViTConfig().replace(depth=2, heads=4, qk_norm=True)
+
+    assert config == ViTConfig(depth=2, block=BlockConfig(heads=4, qk_norm=True))
+
+
+def test_unknown_fields_are_refused_with_the_nearest_name():
+    with pytest.raises(InputError, match="no field 'qknorm'; did you mean qk_norm"):
+        ViTConfig().replace(qknorm=True)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +86,7 @@ def test_config_survives_its_dictionary():
 )
 def test_wrong_values_are_refused_with_what_to_try(wrong, message):
     with pytest.raises(InputError, match=re.escape(message)):
-        ViTConfig(**wrong)
+        ViTConfig.from_fields(**wrong)
 
 
 def test_numpys_whole_numbers_are_welcome():

@@ -66,7 +66,7 @@ def test_rollout_of_cls_is_numpys(case, fusion):
     found = np.asarray(attention_rollout(model, images, fusion))
 
     expected = rows[prefix:] / rows[prefix:].sum()
-    assert prefix == sum(model.config.prefix_tokens.values())
+    assert prefix == model.config.prefix_count
     np.testing.assert_allclose(found, expected.reshape(1, 3, 3), rtol=0, atol=1e-6)
 
 
@@ -74,7 +74,7 @@ def test_rollout_of_a_mean_counts_all_patches_and_leaves_registers_out():
     with np.load(FIXTURES / "timm_reg_gap" / "io.npz") as io:
         rolled, images = numpy_rollout(io["attention"][:, 0].astype(float)), io["images"]
     model = from_weights(FIXTURES / "timm_reg_gap")
-    prefix = sum(model.config.prefix_tokens.values())
+    prefix = model.config.prefix_count
 
     found = np.asarray(attention_rollout(model, images))
 
@@ -89,7 +89,7 @@ def test_rollout_of_attention_pooling_is_weighted_by_the_probe(fusion):
         rolled = numpy_rollout(io["attention"][:, 0].astype(float), fusion)
         tokens, images = io["tokens"][0].astype(float), io["images"]
     model = from_weights(FIXTURES / "timm_siglip")
-    pool, (heads, width) = model.get_layer("pool"), (model.config.heads, model.config.width)
+    pool, (heads, width) = model.get_layer("pool"), (model.config.block.heads, model.config.width)
     query = np.asarray(pool.probe)[0] @ pool.query.kernel + pool.query.bias
     key = (tokens @ pool.key_value.kernel + pool.key_value.bias)[:, :width]
     query, key = (x.reshape(-1, heads, width // heads) for x in (query, key))

@@ -41,7 +41,7 @@ def test_hidden_patches_are_not_seen(build, options):
 @pytest.mark.parametrize("options", FAMILY.values(), ids=FAMILY)
 def test_the_encoder_of_mae_sees_a_quarter_of_the_patches_and_all_other_tokens(options):
     model, inputs = masked_model(build_mae, options)
-    prefix = sum(model.config.prefix_tokens.values())
+    prefix = model.config.prefix_count
     encoded = keras.Model(model.input, model.get_layer("norm").output)
 
     assert encoded(inputs).shape == (2, prefix + 6, 48)

@@ -1,7 +1,5 @@
 """Token merging is the paper's algorithm, and a trimmed last block changes nothing."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -94,7 +92,7 @@ def images(model, count=3):
 @pytest.mark.parametrize("options", [{}, {"distilled": True, "registers": 2, "layer_scale": 0.1}])
 def test_a_trimmed_last_block_gives_the_same_logits(options):
     model = tiny_model(**options)
-    config = dataclasses.replace(model.config, trim_last_block=True)
+    config = model.config.replace(trim_last_block=True)
     trimmed = vit_keras.build_vit(config)
     trimmed.set_weights(model.get_weights())
 
@@ -118,8 +116,8 @@ FAMILY = [
 @pytest.mark.parametrize("options", FAMILY)
 def test_the_family_merges_with_the_weights_it_has(options, tmp_path):
     model = tiny_model(**options)
-    prefix = sum(model.config.prefix_tokens.values())
-    merging = vit_keras.build_vit(dataclasses.replace(model.config, merge_tokens=4))
+    prefix = model.config.prefix_count
+    merging = vit_keras.build_vit(model.config.replace(merge_tokens=4))
     merging.set_weights(model.get_weights())
 
     tokens, sizes = merging.get_layer("block_1").output
@@ -138,10 +136,10 @@ def test_alike_patches_merge_without_a_trace():
     # All patches of an image are alike, positions too: merging must not change anything.
     for options in FAMILY[:5]:
         model = tiny_model(positions="sincos2d", **options)
-        merging = vit_keras.build_vit(dataclasses.replace(model.config, merge_tokens=5))
+        merging = vit_keras.build_vit(model.config.replace(merge_tokens=5))
         merging.set_weights(model.get_weights())
         encoder = model.get_layer("patch_encoder")
-        prefix = sum(model.config.prefix_tokens.values())
+        prefix = model.config.prefix_count
         one = np.random.default_rng(2).standard_normal((2, 1, 48)).astype("float32")
         tokens = [*(encoder.prefix_table if prefix else [])]
         tokens = [np.tile(token, (2, 1, 1)) for token in tokens] + [np.tile(one, (1, 24, 1))]
@@ -160,6 +158,12 @@ def test_at_most_half_of_the_patches_are_merged():
 
     assert shapes == [1 + 12, 1 + 6]
     assert np.isfinite(np.asarray(model(images(model)))).all()
+
+
+def test_a_square_image_can_be_merged_to_a_single_patch():
+    model = tiny_model(image_size=8, depth=3, merge_tokens=9)
+
+    assert model.get_layer("block_2").output[0].shape[1] == 1 + 1  # 4, 2, 1 patches
 
 
 @pytest.mark.parametrize("value", [-1, 2.5, True, "4"])

@@ -142,7 +142,9 @@ def test_config_preprocessing_and_names_travel_in_the_file(tmp_path):
     assert type(model) is vit_keras.ViT
     assert model.preprocessing == preprocessing
     assert model.class_names == tuple("abcde")
-    assert get_config(model) == ViTConfig((16, 24), num_classes=5, gelu="tanh", **TINY)
+    assert get_config(model) == ViTConfig.from_fields(
+        image_size=(16, 24), num_classes=5, gelu="tanh", **TINY
+    )
 
 
 def test_frozen_layers_and_precision_survive_the_file(tmp_path):
@@ -164,7 +166,7 @@ def test_frozen_layers_and_precision_survive_the_file(tmp_path):
 
 
 def test_a_variant_or_a_config_builds_the_same_model():
-    config = ViTConfig(image_size=(16, 24), num_classes=5, **TINY)
+    config = ViTConfig.from_fields(image_size=(16, 24), num_classes=5, **TINY)
 
     assert get_config(build_vit(config)) == config
     assert get_config(build_vit(config, num_classes=7)).num_classes == 7

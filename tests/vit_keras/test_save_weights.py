@@ -1,6 +1,5 @@
 """Written weights load in timm's and transformers' own code and give the same logits."""
 
-import dataclasses
 import importlib.util
 import json
 import logging
@@ -88,7 +87,7 @@ def test_peers_compute_the_same_logits(tmp_path):
             images = IMAGES[..., : model.config.channels]
             np.save(folder / "images.npy", images)
             save_weights(model, folder / name_in(format), format=format)
-            job = {"format": format, "config": dataclasses.asdict(model.config)}
+            job = {"format": format, "config": model.config.to_fields()}
             job["path"] = str(folder / name_in(format))
             job |= {name: str(folder / f"{name}.npy") for name in ("images", "logits")}
             jobs.append(job)

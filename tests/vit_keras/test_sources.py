@@ -147,7 +147,7 @@ def test_a_killed_download_leaves_nothing_that_looks_whole(server, tmp_path):
 FROM_HUB = """
 import sys, vit_keras
 model = vit_keras.from_weights(sys.argv[1])
-print(model.config.gelu, model.output_shape, model.name)
+print(model.config.block.gelu, model.output_shape, model.name)
 """
 
 

@@ -92,12 +92,13 @@ LARGE = 100_000_000  # above, by formula alone
 
 def parameters(config):
     """Counted by hand: equations 1-4 of the paper, and what each option adds."""
-    d, p, c, heads = config.width, config.patch_size, config.channels, config.heads
-    prefix = sum(config.prefix_tokens.values())
-    mlp = (2 if config.swiglu else 1) * (d + 1) * config.mlp_width + (config.mlp_width + 1) * d
-    block = 3 * d * (d + config.qkv_bias) + (d + 1) * d + mlp + 2 * (2 * d)
-    block += bool(config.layer_scale) * 2 * d + config.qk_norm * 4 * (d // heads)
-    block += config.locality_attention * heads
+    d, p, c = config.width, config.patch_size, config.channels
+    options, hidden = config.block, config.block.mlp_width
+    prefix = config.prefix_count
+    mlp = (2 if options.swiglu else 1) * (d + 1) * hidden + (hidden + 1) * d
+    block = 3 * d * (d + options.qkv_bias) + (d + 1) * d + mlp + 2 * (2 * d)
+    block += bool(options.layer_scale) * 2 * d + options.qk_norm * 4 * (d // options.heads)
+    block += options.locality_attention * options.heads
     patch, stem = p * p * c, 0
     if config.stem == "shifted_patches":
         patch *= 5
@@ -112,11 +113,7 @@ def parameters(config):
     table = np.prod(config.grid) + prefix * config.prefix_positions
     positions = table * d if config.positions == "learned" else 0
     pool = {
-        "map": d
-        + 4 * (d + 1) * d
-        + 2 * d
-        + (d + 1) * config.mlp_width
-        + (config.mlp_width + 1) * d,
+        "map": d + 4 * (d + 1) * d + 2 * d + (d + 1) * hidden + (hidden + 1) * d,
         "sequence": d + 1,
     }.get(config.pooling, 0)
     norms = 2 * d * (1 + config.pre_norm)

@@ -146,7 +146,7 @@ def test_hugging_faces_settings_travel():
     settings = json.loads((FIXTURES / "hf_vit" / "config.json").read_text())
 
     assert model.class_names == tuple(settings["id2label"].values())
-    assert get_config(model).norm_epsilon == 1e-12
+    assert get_config(model).block.norm_epsilon == 1e-12
     assert model.preprocessing.mean == (0.485, 0.456, 0.406)
     assert model.preprocessing.interpolation == "bicubic"
 
@@ -154,8 +154,8 @@ def test_hugging_faces_settings_travel():
 def test_timms_settings_travel():
     model = from_weights(checkpoint_path("timm_clip_quick"))
 
-    assert get_config(model).gelu == "quick"
-    assert get_config(model).norm_epsilon == 1e-5
+    assert get_config(model).block.gelu == "quick"
+    assert get_config(model).block.norm_epsilon == 1e-5
     assert model.preprocessing.mean[0] == pytest.approx(0.4815, abs=1e-4)
 
 
@@ -425,7 +425,7 @@ def test_training_starts_from_a_checkpoint():
     losses = model.fit(images, np.arange(8) % 3, epochs=8, verbose=0).history["loss"]
 
     assert losses[-1] < losses[0]
-    assert get_config(model).dropout == 0.1
+    assert get_config(model).block.dropout == 0.1
 
 
 def test_messages_are_of_the_librarys_logger(caplog):

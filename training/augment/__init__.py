@@ -1,1 +1,1 @@
-"""Training images -> augmented images."""
+"""Training images -> randomly augmented training images."""

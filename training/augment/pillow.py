@@ -1,17 +1,17 @@
-"""uint8 image -> uint8 image: what RandAugment is made of, each giving what Pillow gives.
+"""uint8 image -> uint8 image: the operations of RandAugment, equal to Pillow's to the last bit.
 
-Images are (height, width, channels), of 1 or 3 channels. Pillow's names and arguments are used,
-and its rounding: tests/training/test_pixels.py compares.
+Images are (height, width, channels), with 1 or 3 channels. Names, arguments and rounding are
+Pillow's; tests/training/test_augment_pillow.py compares them.
 """
 
 import math
 
 import tensorflow as tf
 
-GREY = 128  # behind the border of moved images, as in the AutoAugment authors' code
+GREY = 128  # fills the empty border of moved images, as in the AutoAugment authors' code
 
 
-def autocontrast(image):
+def autocontrast(image: tf.Tensor) -> tf.Tensor:
     """Stretches each channel to 0..255 (ImageOps.autocontrast)."""
     low = tf.cast(tf.reduce_min(image, axis=(0, 1)), tf.float64)
     high = tf.cast(tf.reduce_max(image, axis=(0, 1)), tf.float64)
@@ -20,8 +20,8 @@ def autocontrast(image):
     return tf.cast(tf.clip_by_value(tf.cast(image, tf.float64) * scale + offset, 0, 255), tf.uint8)
 
 
-def equalize(image):
-    """Makes each channel's histogram as flat as can be (ImageOps.equalize)."""
+def equalize(image: tf.Tensor) -> tf.Tensor:
+    """Flattens the histogram of each channel (ImageOps.equalize)."""
     channels = image.shape[-1]
     values = tf.cast(tf.transpose(tf.reshape(image, (-1, channels))), tf.int32)
     counts = tf.math.bincount(values, minlength=256, maxlength=256, axis=-1)  # (channels, 256)
@@ -33,38 +33,41 @@ def equalize(image):
     return tf.gather(table, tf.cast(image, tf.int32) + 256 * tf.range(channels))
 
 
-def solarize(image, threshold=128):
-    """Inverts what is as bright as `threshold`, 0..256, or brighter (ImageOps.solarize)."""
+def solarize(image: tf.Tensor, threshold: int | tf.Tensor = 128) -> tf.Tensor:
+    """Inverts values of `threshold`, 0..256, and above (ImageOps.solarize)."""
     threshold = tf.cast(threshold, tf.int32)
     bright = (image >= tf.cast(tf.minimum(threshold, 255), tf.uint8)) & (threshold < 256)
     return tf.bitwise.bitwise_xor(image, 255 * tf.cast(bright, tf.uint8))
 
 
-def posterize(image, bits):
+def posterize(image: tf.Tensor, bits: int | tf.Tensor) -> tf.Tensor:
     """Keeps the highest bits of every value (ImageOps.posterize)."""
     mask = 256 - tf.bitwise.left_shift(1, 8 - tf.cast(bits, tf.int32))
     return tf.bitwise.bitwise_and(image, tf.cast(mask, tf.uint8))
 
 
-def grayscale(image):
-    """ITU-R 601 luma in every channel (Image.convert("L"))."""
+def grayscale(image: tf.Tensor) -> tf.Tensor:
+    """Sets every channel to the ITU-R 601 luma (Image.convert("L"))."""
     channels = image.shape[-1]
     if channels == 1:
         return image
-    # In 1/65536, as Pillow counts; float32 holds all of it.
+    # In units of 1/65536, as in Pillow; float32 is exact for these numbers.
     weights = tf.repeat([[19595.0], [38470.0], [7471.0]], channels, axis=1)
     luma = tf.tensordot(tf.cast(image, tf.float32), weights, 1)
     return tf.cast((luma + 32768) / 65536, tf.uint8)
 
 
-def mean_grey(image):
-    """The mean of `grayscale`, a whole number."""
+def mean_grey(image: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of `grayscale`, rounded: uint8, scalar."""
     luma = tf.cast(grayscale(image)[..., 0], tf.int64)
     return tf.cast(tf.floor(tf.reduce_sum(luma) / tf.size(luma, tf.int64) + 0.5), tf.uint8)
 
 
-def smooth(image):
-    """Weighs a pixel by 5 and its neighbours by 1 (ImageFilter.SMOOTH); the border is kept."""
+def smooth(image: tf.Tensor) -> tf.Tensor:
+    """Averages each pixel, with weight 5, and its 8 neighbours (ImageFilter.SMOOTH).
+
+    Pixels of the border stay as they are.
+    """
     x = tf.cast(image, tf.float32)
     rows = x[:-2] + x[1:-1] + x[2:]
     inner = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * x[1:-1, 1:-1]
@@ -73,8 +76,8 @@ def smooth(image):
     return tf.concat([image[:1], middle, image[-1:]], axis=0)
 
 
-# What an enhancement leads away from, in uint8 that fits the image: factor 0 is that, 1 is the
-# image, and above 1 it goes on (ImageEnhance.Color, Contrast, Brightness, Sharpness).
+# The image at factor 0 of an enhancement, uint8, of a shape that broadcasts to the image's
+# (ImageEnhance.Color, Contrast, Brightness, Sharpness).
 STARTS = {
     "color": grayscale,
     "contrast": lambda image: tf.reshape(mean_grey(image), (1, 1, 1)),
@@ -83,20 +86,27 @@ STARTS = {
 }
 
 
-def enhance(image, start, factor):
-    """start + factor * (image - start), cut off as Image.blend does."""
+def enhance(image: tf.Tensor, start: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
+    """Returns start + factor * (image - start), clipped as Image.blend does.
+
+    Args:
+        image: uint8 (height, width, channels).
+        start: a value of STARTS for the image.
+        factor: 0 gives start, 1 the image; above 1 extrapolates.
+    """
     start, image = tf.cast(start, tf.float32), tf.cast(image, tf.float32)
     blended = start + tf.cast(factor, tf.float32) * (image - start)
     return tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.uint8)
 
 
-def affine(image, matrix):
-    """Moves the image (Image.transform, nearest pixel, grey behind its border).
+def affine(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Moves the image, with nearest-pixel sampling and a grey border (Image.transform).
 
-    The pixel at (x, y) comes from (a x + b y + c, d x + e y + f), counted in 1/65536 of a pixel
-    from the pixels' centres, as Pillow counts (Geometry.c).
+    The pixel at (x, y) comes from (a x + b y + c, d x + e y + f), between centres of pixels, in
+    units of 1/65536 of a pixel as in Pillow (Geometry.c).
 
     Args:
+        image: uint8 (height, width, channels).
         matrix: float64 (6,), (a, b, c, d, e, f).
     """
     a, b, c, d, e, f = tf.unstack(matrix)
@@ -113,15 +123,32 @@ def affine(image, matrix):
     return tf.ensure_shape(moved, image.shape)
 
 
-def rotation(height, width, degrees):
-    """The matrix of `affine` that turns counter-clockwise about the centre (Image.rotate)."""
+def rotation(
+    height: float | tf.Tensor, width: float | tf.Tensor, degrees: float | tf.Tensor
+) -> tf.Tensor:
+    """Returns the matrix of `affine` for a counter-clockwise rotation (Image.rotate).
+
+    Args:
+        height: of the image, pixels; the rotation is about its centre.
+        width: of the image, pixels.
+        degrees: angle.
+
+    Returns:
+        (6,), (a, b, c, d, e, f), of the arguments' type.
+    """
     angle = -degrees * (math.pi / 180)
     cos, sin, x, y = tf.cos(angle), tf.sin(angle), width / 2, height / 2
     return tf.stack([cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y])
 
 
-def gaussian_blur(image, sigma, largest=2.0):
-    """Convolves with a Gaussian of `sigma` pixels, at most `largest`; the border is repeated."""
+def gaussian_blur(image: tf.Tensor, sigma: float | tf.Tensor, largest: float = 2.0) -> tf.Tensor:
+    """Convolves with a Gaussian; the border is repeated.
+
+    Args:
+        image: uint8 (height, width, channels).
+        sigma: standard deviation, pixels.
+        largest: upper bound of sigma; decides the size of the kernel.
+    """
     radius = round(3 * largest)
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
     kernel = tf.exp(-0.5 * tf.square(offsets / sigma))

@@ -1,189 +1,157 @@
 """Dataset name or folder -> labelled images that can be read in any order, split in three."""
 
-import gzip
 import os
 import pathlib
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
-from training.data.examples import Examples
+from training.data.examples import Examples, SplitLoaders
+from training.data.fashion_mnist import fashion_mini_splits, fashion_mnist_splits
 from training.data.tfds import tfds_splits
 from vit_keras.images.decoding import SUFFIXES, decode_image
 from vit_keras.utils.errors import InputError, did_you_mean
 
-FASHION_MINI = pathlib.Path(__file__).parent / "fashion_mini" / "fashion_mini.npz"
-FASHION_MNIST = pathlib.Path("/usr/share/datasets/fashion-mnist")  # Debian's package
-FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-UNSUPPORTED = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2")
-_HIDDEN = (".", "__")  # folders of archivers and file managers start so
+NAMED = {"fashion_mini": fashion_mini_splits, "fashion_mnist": fashion_mnist_splits}
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+UNSUPPORTED = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2")
+_HIDDEN = (".", "__")  # first characters of folders that archivers and file managers make
 
 
-def find_splits(data, channels, splits=None, data_dir="", labelled=True):
+def find_splits(
+    data: str,
+    channels: int,
+    splits: Mapping[str, str] | None = None,
+    data_dir: str = "",
+    labelled: bool = True,
+) -> SplitLoaders:
     """Finds the training, validation and test images of a dataset.
 
     Args:
         data: `fashion_mini`, `fashion_mnist`, `tfds:NAME`, or a folder which holds CLASS/image
             files, or {train,val,test}/CLASS/image files (or training, valid, validation, testing).
         channels: 1 to read the images as grey, 3 as RGB.
-        splits: for TFDS: {"train": ..., "validation": ..., "test": ...} as TFDS spells them;
-            an empty or missing one is taken by its usual name where it exists.
+        splits: for TFDS: {"train": ..., "validation": ..., "test": ...} in TFDS's notation; an
+            empty or missing one is the split of that name, if it exists.
         data_dir: for TFDS and `fashion_mnist`: where their files are.
-        labelled: whether a folder's images are told apart by the folders they lie in; otherwise
-            they may lie anywhere in it, and are all of one class.
+        labelled: whether the folders in a folder are classes. If not, images may lie anywhere in
+            the folder, and all have the same class.
 
     Returns:
-        {"train": function() -> Examples, "validation": ..., "test": ...}, those that exist. Only
-        the call reads anything large.
+        {"train": function() -> Examples, "validation": ..., "test": ...} of those that exist.
+        Images are first read when the function is called.
 
     Raises:
-        InputError: for an unknown name, and a folder without images of classes.
+        InputError: for an unknown name, and for a folder without images of classes.
     """
-    if data == "fashion_mini":
-        return {split: partial(_fashion_mini, split, channels) for split in ("train", "test")}
-    if data == "fashion_mnist":
-        folder = pathlib.Path(data_dir or FASHION_MNIST)
-        return {
-            split: partial(_fashion_mnist, folder, prefix, split, channels)
-            for split, prefix in (("train", "train"), ("test", "t10k"))
-        }
+    if data in NAMED:
+        return NAMED[data](channels, data_dir)
     if data.startswith("tfds:"):
         return tfds_splits(data.removeprefix("tfds:"), channels, splits or {}, data_dir or None)
-    return _folder_splits(pathlib.Path(data), channels, labelled)
-
-
-def read_idx(file):
-    """A gzipped idx file, as MNIST's -> uint8 array (http://yann.lecun.com/exdb/mnist/).
-
-    Raises:
-        InputError: where the file is not one.
-    """
-    try:
-        content = gzip.decompress(pathlib.Path(file).read_bytes())
-        axes = content[3]
-        shape = np.frombuffer(content, ">i4", axes, offset=4)
-        return np.frombuffer(content, "uint8", offset=4 + 4 * axes).reshape(shape)
-    except (EOFError, IndexError, ValueError, gzip.BadGzipFile) as error:
-        raise InputError(f"{file} is not a whole gzipped idx file ({error}).") from error
-
-
-def _fashion_mini(split, channels):
-    with np.load(FASHION_MINI) as arrays:
-        return _fashion(arrays[f"{split}_images"], arrays[f"{split}_labels"], split, channels)
-
-
-def _fashion_mnist(folder, prefix, split, channels):
-    files = [folder / f"{prefix}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
-    for file in files:
-        if not file.is_file():
-            raise InputError(
-                f"{file} is missing. Install Debian's package dataset-fashion-mnist, name "
-                f"the folder with --data-dir FOLDER, or use --data tfds:fashion_mnist."
-            )
-    images, labels = map(read_idx, files)
-    return _fashion(images, labels, split, channels)
-
-
-def _fashion(images, labels, split, channels):
-    pixels = np.repeat(images[..., np.newaxis], channels, axis=-1)
-    names = [f"{split}/{index}" for index in range(len(labels))]
-    return Examples.from_pixels(pixels, labels, FASHION_CLASSES, names)
-
-
-def _folder_splits(folder, channels, labelled):
+    folder = pathlib.Path(data)
     if not folder.is_dir():
-        known = ("fashion_mini", "fashion_mnist", "tfds:NAME")
-        raise InputError(f"no such dataset or folder: {folder}. Datasets: {', '.join(known)}.")
-    roots = _split_roots(folder, labelled) or {"train": folder}
-    if not labelled:
-        roots = roots if "train" in roots else {"train": folder}
-        classes = {"image": ""}
-        return {
-            split: partial(_read_folders, root, classes, channels) for split, root in roots.items()
-        }
-    class_names = _folders(next(iter(roots.values())))
+        known = ", ".join([*NAMED, "tfds:NAME"])
+        raise InputError(f"no such dataset or folder: {folder}. Datasets: {known}.")
+    if labelled:
+        return _labelled_splits(folder, channels)
+    return _unlabelled_splits(folder, channels)
+
+
+def _labelled_splits(folder: pathlib.Path, channels: int) -> SplitLoaders:
+    roots = _split_folders(folder, labelled=True) or {"train": folder}
+    class_names = _subfolders(next(iter(roots.values())))
     if not class_names:
         raise InputError(
             f"{folder} holds no folders of images; lay it out as {folder}/CLASS/image.jpg, with "
             f"a folder for each class."
         )
     return {
-        split: partial(_folder_split, root, class_names, channels) for split, root in roots.items()
+        split: partial(_load_classes, root, class_names, channels) for split, root in roots.items()
     }
 
 
-def _split_roots(folder, labelled):
-    """{split: folder} for folder/{train,val,test}, with folders of classes in them if labelled"""
+def _unlabelled_splits(folder: pathlib.Path, channels: int) -> SplitLoaders:
+    roots = _split_folders(folder, labelled=False)
+    if "train" not in roots:
+        roots = {"train": folder}
+    return {
+        split: partial(_load_images, root, {"image": ""}, channels) for split, root in roots.items()
+    }
+
+
+def _split_folders(folder: pathlib.Path, labelled: bool) -> dict[str, pathlib.Path]:
+    """{split: folder/train, ...}; if labelled, only of folders with class folders in them."""
     roots: dict[str, pathlib.Path] = {}
     for split, names in SPLIT_FOLDERS.items():
-        found = [folder / name for name in names if (folder / name).is_dir()]
-        found = [root for root in found if _folders(root) or not labelled]
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1]} both hold {split} images; keep one.")
-        if found:
-            roots[split] = found[0]
+        candidates = [folder / name for name in names if (folder / name).is_dir()]
+        candidates = [root for root in candidates if _subfolders(root) or not labelled]
+        if len(candidates) > 1:
+            raise InputError(
+                f"{candidates[0]} and {candidates[1]} both hold {split} images; keep one."
+            )
+        if candidates:
+            roots[split] = candidates[0]
     return roots
 
 
-def _folders(folder):
-    """Names of the folders in a folder, sorted, without hidden ones and those of archivers."""
+def _subfolders(folder: pathlib.Path) -> tuple[str, ...]:
+    """Sorted names of the folders in a folder, without hidden ones and those of archivers."""
     names = (entry.name for entry in folder.iterdir() if entry.is_dir())
     return tuple(sorted(name for name in names if not name.startswith(_HIDDEN)))
 
 
-def _folder_split(folder, class_names, channels):
-    unknown = set(_folders(folder)) - set(class_names)
+def _load_classes(folder: pathlib.Path, class_names: tuple[str, ...], channels: int) -> Examples:
+    unknown = set(_subfolders(folder)) - set(class_names)
     if unknown:
         name = min(unknown)
         raise InputError(
             f"{folder} has a class {name!r} which the other images do not have"
             f"{did_you_mean(name, class_names)}"
         )
-    return _read_folders(folder, {name: name for name in class_names}, channels)
+    return _load_images(folder, {name: name for name in class_names}, channels)
 
 
-def _read_folders(folder, classes, channels):
-    """All images below folder/PATH for each {class: PATH}"""
-    files, labels, others = [], [], 0
+def _load_images(folder: pathlib.Path, classes: Mapping[str, str], channels: int) -> Examples:
+    """All images below folder/PATH, for each {class: PATH}."""
+    files: list[str] = []
+    labels: list[int] = []
+    unsupported = 0
     for label, path in enumerate(classes.values()):
-        names = []
-        for parent, folders, inside in os.walk(folder / path):
-            folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
-            names += [os.path.join(parent, file) for file in inside if not file.startswith(".")]
-        names.sort()
-        found = [name for name in names if name.lower().endswith(SUFFIXES)]
-        files += found
-        labels += [label] * len(found)
-        others += sum(name.lower().endswith(UNSUPPORTED) for name in names)
-    if others:
-        kinds = ", ".join(UNSUPPORTED)
-        print(f"Warning: {others} images in {folder} are left out ({kinds}): convert them.")
+        names = _files_below(folder / path)
+        images = [name for name in names if name.lower().endswith(SUFFIXES)]
+        files += images
+        labels += [label] * len(images)
+        unsupported += sum(name.lower().endswith(UNSUPPORTED) for name in names)
+    if unsupported:
+        suffixes = ", ".join(UNSUPPORTED)
+        print(
+            f"Warning: {unsupported} images in {folder} are left out, because they are in formats "
+            f"that cannot be read ({suffixes}); convert them."
+        )
     if not files:
-        apart = " and, to be told apart, lie in a folder for each class" * any(classes.values())
+        layout = ", and lie in a folder for each class" if any(classes.values()) else ""
         raise InputError(
-            f"{folder} holds no images; files must end in {', '.join(SUFFIXES)}{apart}."
+            f"{folder} holds no images; files must end in {', '.join(SUFFIXES)}{layout}."
         )
     paths = tf.constant([os.fsencode(file) for file in files])  # names need not be UTF-8
     return Examples(
-        np.array(labels, "int64"),
-        tuple(classes),
-        tuple(os.fsencode(file).decode(errors="replace") for file in files),
-        lambda index: decode_image(tf.io.read_file(paths[index]), channels),
+        labels=np.array(labels, "int64"),
+        class_names=tuple(classes),
+        names=tuple(os.fsencode(file).decode(errors="replace") for file in files),
+        read=lambda index: decode_image(tf.io.read_file(paths[index]), channels),
     )
+
+
+def _files_below(folder: pathlib.Path) -> list[str]:
+    """Sorted paths of all files below a folder, without hidden files and folders."""
+    paths: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
+        paths += [os.path.join(parent, file) for file in files if not file.startswith(".")]
+    return sorted(paths)

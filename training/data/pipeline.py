@@ -1,140 +1,196 @@
-"""Examples + recipe -> batches of normalised images and class probabilities."""
+"""Examples + recipe -> batches of normalised images and targets."""
 
 import functools
 import itertools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import tensorflow as tf
 
 from training.augment.images import fold_in
-from training.data.masking import mask_function
-from training.data.sampling import ALONE, balanced_weights, block_size, by_class, shuffled
+from training.data.examples import Examples
+from training.data.sampling import ALONE, Share, block_size, by_class, shuffled
+from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+
+class Targets(Protocol):
+    """What a task learns from training images; a task makes one for its training examples."""
+
+    def rows(self, indices: tf.Tensor) -> tf.Tensor:
+        """Int64 (count,), indices of examples -> float32 (count, columns).
+
+        Augmentations that mix images mix these rows in the same way.
+        """
+
+    def finish(self, images: tf.Tensor, rows: tf.Tensor, seed: tf.Tensor) -> Any:
+        """Normalised images and their mixed rows -> an element of a dataset for `fit`.
+
+        Args:
+            images: float32 (count, height, width, channels), normalised.
+            rows: float32 (count, columns).
+            seed: int32 (2,).
+        """
 
 
 def training_batches(
-    examples, recipe, preprocessing, steps, first=0, taught=None, grid=None, share=ALONE, service=""
-):
-    """The batches of a run from number `first` up to `steps`.
+    examples: Examples,
+    recipe: "Recipe",
+    preprocessing: Preprocessing,
+    targets: Targets,
+    share: Share = ALONE,
+    *,
+    first: int = 0,
+    last: int,
+    service: str = "",
+) -> tf.data.Dataset:
+    """The batches of a run from step `first` up to step `last`.
 
-    Each is a pure function of the seed and its number. Every image comes once (with recipe.repeats
-    several times, one after another) before any comes again, in an order which changes each time;
-    with recipe.balance "sampling" that is so within a class, and classes come equally often.
+    Each batch is a pure function of the seed and its number. Every image comes once (with
+    repeated augmentation several times in a row) before any comes again, in an order that changes
+    each time. With balance "sampling" this holds within a class, and classes come equally often.
 
     Args:
-        taught: float32 (count, classes), probabilities a teacher has given to the examples.
-        grid: (rows, columns) of patches, for recipe.pretrain.
-        share: of each batch, the parts of these replicas, one after another; `share.all` parts are
-            a batch.
-        service: address of a tf.data service whose workers do the work. They give the blocks of
-            these steps once each, in any order.
+        examples: Examples to train on.
+        recipe: Recipe.
+        preprocessing: Preprocessing of the model.
+        targets: Targets of the recipe's task for the examples.
+        share: the part of each batch that the replicas of this process compute.
+        first: number of the first step.
+        last: number of the last step + 1.
+        service: address of a tf.data service whose workers do the work. They return each block of
+            these steps once, in any order.
 
     Returns:
-        tf.data.Dataset of (float32 (batch_size, height, width, channels), normalised;
-        float32 (batch_size, classes), rows that sum to one) and, with recipe.balance "weights",
-        float32 (batch_size,), how much each image counts. With `taught`, its rows, mixed as the
-        labels are, stand behind the labels': (batch_size, 2 * classes). With recipe.pretrain what
-        `masked_batches` gives.
+        tf.data.Dataset of what `targets.finish` returns, batch_size * share.own / share.all images
+        in each element.
 
     Raises:
-        InputError: where the batch cannot be shared by whole blocks.
+        InputError: where a batch cannot be divided into whole blocks for the replicas.
     """
-    block = block_size(recipe.batch_size)
-    blocks, uneven = divmod(recipe.batch_size, block * share.all)
-    if uneven:
-        larger = itertools.count(-(-recipe.batch_size // 8) * 8, 8)
-        fits = next(size for size in larger if size % (block_size(size) * share.all) == 0)
-        raise InputError(
-            f"batch_size={recipe.batch_size} cannot be shared by {share.all} replicas in blocks of "
-            f"{block} images; try --set batch_size={fits}."
-        )
-    hide = mask_function(recipe, grid) if grid else None
-    labels = tf.constant(examples.labels)
-    classes = len(examples.class_names)
-    order = by_class(examples) if recipe.balance == "sampling" else shuffled
-    order = functools.partial(order, count=len(examples), seed=recipe.seed)
-    class_weights = tf.constant(balanced_weights(examples), tf.float32)
-    answered = None if taught is None else tf.constant(taught)
-
-    def number(index):
-        """Of the blocks of this share -> of all blocks of the run"""
-        step, part = index // (share.own * blocks), index % (share.own * blocks)
-        return ((first + step) * share.all + share.first) * blocks + part
-
-    def gather(index):
-        positions = number(index) * block + tf.range(block, dtype=tf.int64)
-        chosen = order(positions // recipe.repeats)
-        return tf.gather(pixels, chosen), chosen
-
-    def read(position):
-        index = order(position // recipe.repeats)
-        image = examples.read(index)
-        seed = tf.stack([recipe.seed, tf.cast(position, tf.int32)])
-        if recipe.train_crop:
-            image = recipe.train_crop(image, preprocessing.image_size, seed)
-            image.set_shape((*preprocessing.image_size, recipe.channels))
-        else:
-            image = preprocessing.to_size(image)
-        for place, augment in enumerate(recipe.augment_images):
-            image = augment(image, fold_in(seed, 1 + place))
-        return image, index
-
-    def finish(index, images, chosen):
-        images = tf.cast(images, tf.float32)
-        answers = tf.one_hot(tf.gather(labels, chosen), classes)
-        if answered is not None:
-            answers = tf.concat([answers, tf.gather(answered, chosen)], axis=1)
-        seed = tf.stack([recipe.seed, tf.cast(number(index), tf.int32)])
-        for place, augment in enumerate(recipe.augment):
-            images, answers = augment(images, answers, fold_in(seed, 100 + place))
-        images = preprocessing.normalise(images)
-        if hide:
-            return hide(images, seed)
-        shares, smooth = answers[:, :classes], recipe.label_smoothing
-        targets = (1 - smooth) * shares + smooth / classes
-        if answered is not None:
-            targets = tf.concat([targets, answers[:, classes:]], axis=1)
-        if recipe.balance == "weights":
-            return images, targets, tf.linalg.matvec(shares, class_weights)
-        return images, targets
-
-    pixels = examples.pixels
-    at_hand = pixels is not None and preprocessing.keeps(pixels.shape)
-    # One source, so that a data service can share it among its workers.
-    indices = tf.data.Dataset.range((steps - first) * share.own * blocks)
-    if at_hand and not (recipe.train_crop or recipe.augment_images):
-        finished = indices.map(lambda index: finish(index, *gather(index)), tf.data.AUTOTUNE)
+    blocks = _Blocks(examples, recipe, preprocessing, targets, share, first)
+    # One source dataset, so that a data service can divide it among its workers.
+    indices = tf.data.Dataset.range((last - first) * blocks.per_step)
+    if blocks.gather_pixels:
+        dataset = indices.map(blocks.from_memory, tf.data.AUTOTUNE)
     else:
-
-        def one_block(index):
-            begin = number(index) * block
-            images = tf.data.Dataset.range(begin, begin + block).map(read, tf.data.AUTOTUNE)
-            images = images.batch(block, drop_remainder=True)
-            return images.map(lambda *drawn: finish(index, *drawn))
-
-        finished = indices.interleave(one_block, 4, 1, tf.data.AUTOTUNE, deterministic=True)
+        dataset = indices.interleave(blocks.from_files, 4, 1, tf.data.AUTOTUNE, deterministic=True)
     if service:
         once = tf.data.experimental.service.ShardingPolicy.DYNAMIC
-        finished = finished.apply(tf.data.experimental.service.distribute(once, service))
-    batches = finished.rebatch(blocks * block, drop_remainder=True)
+        dataset = dataset.apply(tf.data.experimental.service.distribute(once, service))
+    batches = dataset.rebatch(blocks.per_step * blocks.size, drop_remainder=True)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def model_batches(model, examples, recipe, steps, first=0, taught=None, share=ALONE, service=""):
-    """`training_batches` of a run as its model takes them: masked, where it learns to fill in."""
-    grid = None if recipe.pretrain == "none" else model.config.grid
-    return training_batches(
-        examples, recipe, model.preprocessing, steps, first, taught, grid, share, service
-    )
+class _Blocks:
+    """Number of a block -> its images, augmented, and their targets.
+
+    Attributes:
+        size: images in a block; they are augmented together.
+        per_step: blocks that this process makes for each step.
+        gather_pixels: whether blocks are cut from images in memory, all of the model's size.
+    """
+
+    def __init__(self, examples, recipe, preprocessing, targets, share, first):
+        batch_size = recipe.optimization.batch_size
+        self.examples = examples
+        self.augmentation = recipe.augmentation
+        self.seed = recipe.execution.seed
+        self.preprocessing = preprocessing
+        self.targets = targets
+        self.share = share
+        self.first = first
+        self.size = block_size(batch_size)
+        self.per_replica = _blocks_per_replica(batch_size, share.all)
+        self.per_step = share.own * self.per_replica
+        balanced = recipe.data.balance == "sampling"
+        order = by_class(examples) if balanced else shuffled
+        self.order: Callable = functools.partial(order, count=len(examples), seed=self.seed)
+        pixels = examples.pixels
+        resized = self.augmentation.train_crop or self.augmentation.augment_images
+        self.gather_pixels = (
+            pixels is not None and preprocessing.keeps(pixels.shape) and not resized
+        )
+
+    def from_memory(self, index):
+        """A block whose images are gathered from memory."""
+        positions = self._number(index) * self.size + tf.range(self.size, dtype=tf.int64)
+        chosen = self._example_of(positions)
+        return self._finish(index, tf.gather(self.examples.pixels, chosen), chosen)
+
+    def from_files(self, index):
+        """A dataset of one block, whose images are decoded in parallel."""
+        begin = self._number(index) * self.size
+        images = tf.data.Dataset.range(begin, begin + self.size)
+        images = images.map(self._read, tf.data.AUTOTUNE).batch(self.size, drop_remainder=True)
+        return images.map(lambda images, chosen: self._finish(index, images, chosen))
+
+    def _number(self, index):
+        """Number among the blocks of this process -> number among all blocks of the run."""
+        step, part = index // self.per_step, index % self.per_step
+        offset = self.share.first * self.per_replica
+        return (self.first + step) * self.share.all * self.per_replica + offset + part
+
+    def _example_of(self, position):
+        """Position in the stream of training images -> index of an example."""
+        return self.order(position // self.augmentation.repeated_augmentation)
+
+    def _read(self, position):
+        """Position in the stream of training images -> its augmented image, and its example."""
+        index = self._example_of(position)
+        image = self.examples.read(index)
+        seed = tf.stack([self.seed, tf.cast(position, tf.int32)])
+        if self.augmentation.train_crop:
+            size = self.preprocessing.image_size
+            image = self.augmentation.train_crop(image, size, seed)
+            image.set_shape((*size, self.preprocessing.channels))
+        else:
+            image = self.preprocessing.to_size(image)
+        for place, augment in enumerate(self.augmentation.augment_images):
+            image = augment(image, fold_in(seed, 1 + place))
+        return image, index
+
+    def _finish(self, index, images, chosen):
+        """Augments a block and adds its targets."""
+        images = tf.cast(images, tf.float32)
+        rows = self.targets.rows(chosen)
+        seed = tf.stack([self.seed, tf.cast(self._number(index), tf.int32)])
+        for place, augment in enumerate(self.augmentation.augment):
+            images, rows = augment(images, rows, fold_in(seed, 100 + place))
+        return self.targets.finish(self.preprocessing.normalise(images), rows, seed)
 
 
-def evaluation_batches(examples, preprocessing, batch_size, cache_mib=0):
+def _blocks_per_replica(batch_size, replicas):
+    size = block_size(batch_size)
+    blocks, remainder = divmod(batch_size, size * replicas)
+    if remainder:
+        larger = itertools.count(math.ceil(batch_size / 8) * 8, 8)
+        fits = next(number for number in larger if number % (block_size(number) * replicas) == 0)
+        raise InputError(
+            f"batch_size={batch_size} cannot be shared by {replicas} replicas in blocks of {size} "
+            f"images; try --set batch_size={fits}."
+        )
+    return blocks
+
+
+def evaluation_batches(
+    examples: Examples, preprocessing: Preprocessing, batch_size: int, cache_mib: int = 0
+) -> tf.data.Dataset:
     """Every example once, in order, as `predict` and an exported model see it.
 
     Args:
-        cache_mib: MiB of memory for the finished images, to be used again by the next pass.
+        examples: Examples.
+        preprocessing: Preprocessing of the model.
+        batch_size: images in a batch; the last one may be smaller.
+        cache_mib: MiB of memory for the normalised images, which the next pass uses again.
 
     Returns:
-        tf.data.Dataset like `training_batches`' with a smaller last batch.
+        tf.data.Dataset of (float32 (batch, height, width, channels), normalised; float32 (batch,
+        classes), one-hot labels).
     """
     labels = tf.one_hot(examples.labels, len(examples.class_names))
 
@@ -148,10 +204,13 @@ def evaluation_batches(examples, preprocessing, batch_size, cache_mib=0):
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def even_batch_size(count, largest):
-    """A batch size of at most `largest` that divides `count`, if one above half of it does.
+def even_batch_size(count: int, largest: int) -> int:
+    """A batch size that divides `count`, so that the last batch is not compiled separately.
 
-    A last batch of another shape would be compiled anew.
+    Args:
+        count: images.
+        largest: the largest batch size; it is the answer where no number above its half divides
+            `count`.
     """
     divisors = (size for size in range(largest, largest // 2, -1) if count % size == 0)
     return min(count, next(divisors, largest))

@@ -11,7 +11,9 @@ from vit_keras.images.decoding import why_undecodable
 from vit_keras.utils.errors import InputError
 
 
-def read_all(examples, cache_mib=0, short_side=None):
+def decode_all(
+    examples: Examples, cache_mib: int = 0, short_side: int | None = None
+) -> tuple[Examples, dict[str, str]]:
     """Decodes every image once, to find the unreadable ones and to keep small sets in memory.
 
     Args:
@@ -33,11 +35,11 @@ def read_all(examples, cache_mib=0, short_side=None):
     progress = keras.utils.Progbar(
         len(examples), unit_name="image", verbose=int(sys.stdout.isatty())
     )
-    readable, images, room = [], [], cache_mib * 2**20
+    readable, images, free_bytes = [], [], cache_mib * 2**20
     for index, image in dataset.as_numpy_iterator():
         readable.append(index)
-        room -= image.nbytes
-        if room >= 0:
+        free_bytes -= image.nbytes
+        if free_bytes >= 0:
             images.append(image)
         progress.update(len(readable), finalize=False)
     progress.update(len(examples), finalize=True)
@@ -47,13 +49,18 @@ def read_all(examples, cache_mib=0, short_side=None):
         name, reason = next(iter(reasons.items()))
         raise InputError(f"none of {len(examples)} images can be read: {name}: {reason}, ...")
     examples = examples.subset(np.array(readable, "int64"))
-    return (_in_memory(examples, images) if room >= 0 else examples), reasons
+    return (_in_memory(examples, images) if free_bytes >= 0 else examples), reasons
 
 
-def shrink(image, short_side):
-    """uint8 (height, width, channels) -> the same, its shorter side at most `short_side` pixels.
+def shrink(image: tf.Tensor, short_side: int | None) -> tf.Tensor:
+    """Shrinks an image until its shorter side is at most `short_side` pixels.
 
-    None keeps every size.
+    Args:
+        image: uint8 (height, width, channels).
+        short_side: pixels; None keeps every size.
+
+    Returns:
+        uint8 (height, width, channels).
     """
     if short_side is None:
         return image

@@ -1,48 +1,55 @@
-"""A tf.data service: other machines, or processes, read and augment for the one that trains."""
+"""A tf.data service: other machines or processes read and augment images for a run."""
 
 import signal
 
 import tensorflow as tf
 
-from training.distribution.devices import answers
+from training.distribution.devices import Devices, is_listening
 from vit_keras.utils.errors import InputError, first_line
 
 
-def check_service(address, devices):
-    """Raises InputError where nothing answers at the 'HOST:PORT' of a dispatcher, or for Devices
-    of several workers: of those each would miss other images when the service loses some.
+def check_service(address: str, devices: Devices) -> None:
+    """Checks that a run can use a data service.
+
+    Args:
+        address: 'HOST:PORT' of the service's dispatcher.
+        devices: of the run.
+
+    Raises:
+        InputError: if nothing listens at the address, or for several workers: when the service
+            loses some images, each worker would lose different ones.
     """
     if devices.workers:
         raise InputError("--data-service cannot be joined with --distribute multi-worker.")
     _check_dispatcher(address)
 
 
-def _check_dispatcher(address):
+def _check_dispatcher(address: str) -> None:
     try:
-        there = answers(address)
+        listening = is_listening(address)
     except ValueError:
-        there = False
-    if not there:
+        listening = False
+    if not listening:
         raise InputError(
             f"no data service answers at {address}; start one there with python -m training "
             f"data-service --host HOST --port PORT."
         )
 
 
-def serve(host, port, dispatcher=""):
-    """Works for runs until it is interrupted.
+def serve(host: str, port: int, dispatcher: str = "") -> None:
+    """Reads and augments images for runs until it is interrupted.
 
     Args:
-        host: name or address of this machine, as the others know it.
+        host: name or address of this machine, for the other machines.
         port: to listen at.
-        dispatcher: 'HOST:PORT' of the service to join; without one this process is that, too, and
-            works at the next port.
+        dispatcher: 'HOST:PORT' of the service to join. Without one, this process is the
+            dispatcher of a new service, and also works for it at the next port.
 
     Raises:
-        InputError: where the dispatcher does not answer, or a port is taken.
+        InputError: if the dispatcher does not answer, or a port is in use.
     """
     service = tf.data.experimental.service
-    servers = []  # which end with their objects
+    servers = []  # servers stop when they are deleted
     try:
         if dispatcher:
             _check_dispatcher(dispatcher)

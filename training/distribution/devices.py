@@ -1,7 +1,7 @@
 """--distribute NAME -> the devices a run trains on, with an unchanged recipe.
 
-This is what both engines share; distribute_tensorflow.py and distribute_jax.py, of which Keras's
-backend decides, have a table DEVICES of what they offer.
+This is what both backends share; tensorflow_devices.py and jax_devices.py each have a table
+DEVICES of what they offer.
 """
 
 import contextlib
@@ -14,26 +14,32 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
+import tensorflow as tf
 
 from training.data.sampling import ALONE, Share
 from vit_keras.utils.errors import InputError, did_you_mean
 
-SECONDS = 5  # between two looks at the other workers
-MISSED = 3  # looks, after which a worker is taken for lost
-LONGEST = 2 * SECONDS * (MISSED + 1)  # until that is said, where looks take their full time
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+POLL_SECONDS = 5  # between two checks of the other workers
+FAILED_POLLS = 3  # in a row, after which a worker counts as lost
+LOST_AFTER_SECONDS = 2 * POLL_SECONDS * (FAILED_POLLS + 1)  # at most, where checks time out
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Where a process trains; this one on what Keras takes by itself.
+    """Devices of this process; the base class is Keras's default device.
 
-    engine: tf.distribute.Strategy or keras.distribution.Distribution, or None.
-    share: of every batch, what this process computes.
-    workers: addresses of all processes, where there are several.
-    index: of this process.
+    Attributes:
+        engine: tf.distribute.Strategy or keras.distribution.Distribution, or None.
+        share: the part of every batch that this process computes.
+        workers: addresses of all processes, where there are several.
+        index: of this process.
     """
 
     engine: Any = None
@@ -42,26 +48,31 @@ class Devices:
     index: int = 0
 
     @property
-    def chief(self):
-        """Whether this process writes the run folder"""
+    def chief(self) -> bool:
+        """Whether this process writes the run folder."""
         return self.index == 0
 
-    def check(self, recipe):
-        """Raises InputError for what these devices cannot do."""
-        # What `predict` gives on several devices is in another order, or on another machine.
-        if self.engine and (recipe.tune == "head" or recipe.head_first or recipe.teacher_cache):
+    def check(self, recipe: "Recipe") -> None:
+        """Checks that these devices can train by a recipe.
+
+        Raises:
+            InputError: where they cannot.
+        """
+        head = recipe.fine_tuning.trainable == "head" or recipe.fine_tuning.head_first
+        # On several devices `predict` returns rows in another order, or on another machine.
+        if self.engine and (head or recipe.distillation.teacher_cache):
             raise InputError(
-                "--distribute cannot be joined with tune=head, head_first=true or "
+                "--distribute cannot be combined with trainable=head, head_first=true or "
                 "teacher_cache=true."
             )
 
-    def adapted(self, recipe):
-        """The recipe, as these devices compute it."""
+    def adapted(self, recipe: "Recipe") -> "Recipe":
+        """The recipe with the options that these devices can execute."""
         return recipe
 
     @contextlib.contextmanager
-    def scope(self):
-        """Where models are made and trained; it ends when that has ended in all processes."""
+    def scope(self) -> Iterator[None]:
+        """Scope in which models are built and trained; it ends when all processes are done."""
         if not self.engine:
             yield
             return
@@ -74,34 +85,43 @@ class Devices:
             yield
             self.check_agreement("finished")
 
-    def training(self, make_batches):
-        """Share -> batches, as `fit` takes them"""
+    def training(self, make_batches: Callable[[Share], tf.data.Dataset]) -> Any:
+        """Training batches for `fit`, from a function of the share that a process computes."""
         return make_batches(self.share)
 
-    def validation(self, batches, count):
-        """All batches, of `count` images, as `fit` takes them for validation"""
+    def validation(self, batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
+        """Validation batches for `fit`.
+
+        Args:
+            batches: all batches.
+            count: images in them.
+        """
         return batches
 
-    def gather(self, number):
-        """An int of each worker -> all of them"""
+    def gather(self, number: int) -> list[int]:
+        """Collects one number from each worker."""
         return [number]
 
-    def check_agreement(self, *facts):
-        """Raises InputError where the workers differ in any of the facts, which are texts."""
+    def check_agreement(self, *facts: str) -> None:
+        """Checks that all workers have the same facts.
+
+        Raises:
+            InputError: where they differ.
+        """
         digest = hashlib.sha256("\0".join(facts).encode()).digest()
         if len(set(self.gather(int.from_bytes(digest[:3], "big")))) > 1:
             raise InputError(
-                "the workers do not see the same images, recipe and checkpoints. Give all of them "
+                "the workers differ in images, recipe or checkpoints. Start all of them with "
                 "the same command, with data and --out on a file system that they share."
             )
 
 
-def find_devices(name) -> Devices:
-    """The Devices of `--distribute NAME`.
+def find_devices(name: str) -> Devices:
+    """Finds the devices of `--distribute NAME`.
 
     Raises:
-        InputError: where Keras's backend does not offer it, TF_CONFIG does not tell the workers,
-            or it comes too late in a process.
+        InputError: where Keras's backend does not offer it, TF_CONFIG does not list the workers,
+            or the process has already used its devices.
     """
     if name == "none":
         return Devices()
@@ -117,8 +137,12 @@ def find_devices(name) -> Devices:
     return table[name]()
 
 
-def cluster():
-    """Addresses of all workers, and the index of this one, from TF_CONFIG"""
+def cluster() -> tuple[tuple[str, ...], int]:
+    """Addresses of all workers, and the index of this one, from TF_CONFIG.
+
+    Raises:
+        InputError: where TF_CONFIG is missing or incomplete.
+    """
     try:
         config = json.loads(os.environ["TF_CONFIG"])
         addresses, task = config["cluster"]["worker"], config["task"]
@@ -137,26 +161,26 @@ def cluster():
 
 
 @contextlib.contextmanager
-def watching(others):
-    """Ends this process, with status 1, where another one cannot be reached any more.
+def watching(others: Mapping[str, str]) -> Iterator[None]:
+    """Ends this process, with status 1, when another process can no longer be reached.
 
-    The engines log that they have lost it, and wait for it, or fail with a traceback.
+    TensorFlow and JAX would wait for a lost worker, or fail with a traceback.
 
     Args:
-        others: {what it is: 'HOST:PORT'}
+        others: {description: 'HOST:PORT'} of the other processes.
     """
     finished = threading.Event()
 
     def watch():
-        missed = dict.fromkeys(others, 0)
-        while not finished.wait(SECONDS):
+        failures = dict.fromkeys(others, 0)
+        while not finished.wait(POLL_SECONDS):
             for name, address in others.items():
-                missed[name] = 0 if answers(address) else missed[name] + 1
-                if missed[name] >= MISSED and not finished.is_set():
+                failures[name] = 0 if is_listening(address) else failures[name] + 1
+                if failures[name] >= FAILED_POLLS and not finished.is_set():
                     lost = f"Error: {name} ({address}) is lost."
                     again = "Start it again, and this run, on all workers, with --resume."
                     print(lost, again, file=sys.stderr, flush=True)
-                    os._exit(1)  # the other thread waits in the engine, for ever
+                    os._exit(1)  # the main thread may wait for the lost worker for ever
 
     if others:
         threading.Thread(target=watch, daemon=True).start()
@@ -165,8 +189,8 @@ def watching(others):
     except (InputError, OSError):
         raise
     except Exception:
-        if others:  # perhaps because one is lost: then the watch will say so
-            time.sleep(LONGEST)
+        if others:  # perhaps because one is lost: then `watch` reports it
+            time.sleep(LOST_AFTER_SECONDS)
         raise
     finally:
         finished.set()
@@ -177,17 +201,17 @@ def _split(address):
     return host, int(port)
 
 
-def answers(address):
-    """Whether something listens at 'HOST:PORT'"""
+def is_listening(address: str) -> bool:
+    """Whether a process listens at 'HOST:PORT'."""
     try:
-        socket.create_connection(_split(address), timeout=SECONDS).close()
+        socket.create_connection(_split(address), timeout=POLL_SECONDS).close()
     except OSError:
         return False
     return True
 
 
-def listen(address):
-    """Lets `answers` find this process, as long as it runs."""
+def listen(address: str) -> None:
+    """Accepts connections, so that `is_listening` finds this process while it runs."""
     server = socket.create_server(_split(address))
 
     def accept():

@@ -1,55 +1,61 @@
-"""Several devices or machines by tf.distribute."""
+"""Several devices or machines with tf.distribute."""
 
 import contextlib
-import dataclasses
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from training.data.sampling import Share
 from training.distribution.devices import Devices, cluster
+from training.recipe import Recipe
 from vit_keras.utils.errors import InputError, first_line
 
-KERAS = "3.15"  # whose `fit` the repairs below were tested with
+KERAS = "3.15"  # version of Keras with which the repairs of `fit` below are tested
 
 
 class Replicas(Devices):
-    """Devices that hold the same weights each, under a tf.distribute.Strategy."""
+    """Devices with a copy of the weights each, under a tf.distribute.Strategy."""
 
-    def check(self, recipe):
+    def check(self, recipe: Recipe) -> None:
         super().check(recipe)
-        if recipe.accumulate > 1 or recipe.mixed_precision == "mixed_float16":
+        accumulates = recipe.optimization.gradient_accumulation_steps > 1
+        if accumulates or recipe.execution.mixed_precision == "mixed_float16":
             raise InputError(
-                "--distribute cannot be joined with accumulate or mixed_precision=mixed_float16; "
-                "mixed_bfloat16 works, and several devices take larger batches."
+                "--distribute cannot be combined with gradient_accumulation_steps or "
+                "mixed_precision=mixed_float16; mixed_bfloat16 works, and several devices take "
+                "larger batches."
             )
 
-    def adapted(self, recipe):
-        return dataclasses.replace(recipe, jit=False, steps_per_execution=1)  # neither works
+    def adapted(self, recipe: Recipe) -> Recipe:
+        # Neither works under a strategy.
+        return recipe.replace(jit_compile=False, steps_per_execution=1)
 
     @contextlib.contextmanager
-    def scope(self):
-        with _repaired_fit() if self.workers else contextlib.nullcontext(), super().scope():
+    def scope(self) -> Iterator[None]:
+        repairs = _repaired_fit() if self.workers else contextlib.nullcontext()
+        with repairs, super().scope():
             yield
 
-    def training(self, make_batches):
+    def training(self, make_batches: Callable[[Share], tf.data.Dataset]) -> Any:
         return self.engine.distribute_datasets_from_function(lambda _: make_batches(self.share))
 
-    def gather(self, number):
+    def gather(self, number: int) -> list[int]:
         if not self.workers:
             return [number]
         return self.engine.gather(tf.constant([number]), axis=0).numpy().tolist()
 
 
-@functools.cache  # a second one would take up what the first had agreed on with its devices
-def _mirrored():
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    strategy = tf.distribute.MirroredStrategy([device.name for device in found])
-    return Replicas(strategy, Share(0, len(found), len(found)))
+@functools.cache  # a second strategy would reuse the collective operations of the first
+def _mirrored() -> Replicas:
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    return Replicas(strategy, Share(first=0, own=len(devices), all=len(devices)))
 
 
-def _multi_worker():
+def _multi_worker() -> Replicas:
     if not keras.__version__.startswith(f"{KERAS}."):
         raise InputError(
             f"--distribute multi-worker repairs two defects of Keras {KERAS}'s fit. This is keras "
@@ -62,32 +68,33 @@ def _multi_worker():
         raise InputError(f"--distribute multi-worker cannot start: {first_line(error)}") from error
     replicas = strategy.num_replicas_in_sync
     own = replicas // len(addresses)
-    return Replicas(strategy, Share(index * own, own, replicas), addresses, index)
+    share = Share(first=index * own, own=own, all=replicas)
+    return Replicas(strategy, share, addresses, index)
 
 
 DEVICES = {"mirrored": _mirrored, "multi-worker": _multi_worker}
 
 
 @contextlib.contextmanager
-def _repaired_fit():
-    """Replaces what fails in Keras's `fit` under a MultiWorkerMirroredStrategy.
+def _repaired_fit() -> Iterator[None]:
+    """Replaces two functions of Keras's `fit` that fail under a MultiWorkerMirroredStrategy.
 
-    Both are in keras/src/backend/tensorflow/trainer.py: `_maybe_symbolic_build` reduces batches
-    of several replicas, which tf.distribute refuses, and `reduce_per_replica` takes the mean of
-    scalars along their first axis.
+    Both are in keras/src/backend/tensorflow/trainer.py. `_maybe_symbolic_build` reduces the
+    batches of several replicas, which tf.distribute refuses. `reduce_per_replica` takes the mean
+    of scalars along their first axis, which they do not have.
     """
     from keras.src.backend.tensorflow import trainer
 
     reduce, build = trainer.reduce_per_replica, trainer.TensorFlowTrainer._maybe_symbolic_build
 
-    def reduce_per_replica(values, strategy, reduction):
+    def reduce_per_replica(values: Any, strategy: tf.distribute.Strategy, reduction: str) -> Any:
         if reduction != "auto":
             return reduce(values, strategy, reduction)
         return keras.tree.map_structure(
             lambda value: strategy.reduce("MEAN", value, axis=None), values
         )
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def _maybe_symbolic_build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
         strategy = self.distribute_strategy
         if iterator is not None:
             _, _, steps = next(iter(iterator))

@@ -1,70 +1,102 @@
-"""Recipe -> what a run needs before it trains: readable images, and the model's settings."""
+"""Recipe -> ViTConfig, Preprocessing and pre-trained weights of the model to train."""
 
+import contextlib
 import dataclasses
-import pathlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from training.model.fine_tuning import check_tune
-from training.model.trainer import dtype_policy
+import keras
+
+from training.model.fine_tuning import check_trainable
+from vit_keras import Preprocessing, ViT, ViTConfig
 from vit_keras.model import build_vit, default_preprocessing
-from vit_keras.tasks.masked import DecoderConfig, build_mae, build_mim
 from vit_keras.utils.errors import InputError
 from vit_keras.variants import resolve_config
-from vit_keras.weights import PUBLISHED, from_weights
+from vit_keras.weights import from_weights
+
+if TYPE_CHECKING:
+    from training.model.options import ModelOptions
+    from training.recipe import Recipe
 
 
-def settings(recipe):
-    """What the recipe asks for: the model its weights tell, or None, ViTConfig and Preprocessing.
+@dataclasses.dataclass(frozen=True)
+class ModelPlan:
+    """The model of a recipe, before its classes are known.
 
-    The model has no head, and the config no classes, until the images are known.
+    Attributes:
+        pretrained: ViT without a head that holds the recipe's weights, or None.
+        config: ViTConfig.
+        preprocessing: Preprocessing.
+    """
+
+    pretrained: ViT | None
+    config: ViTConfig
+    preprocessing: Preprocessing
+
+
+def plan_model(recipe: "Recipe") -> ModelPlan:
+    """Reads the recipe's weights, if it has any, and works out config and preprocessing.
 
     Raises:
-        InputError: for a recipe that lacks data or weights, and for weights that do not fit it.
+        InputError: for a recipe without a dataset or weights it needs, and for weights that do not
+            fit it.
     """
-    if not recipe.data:
-        raise InputError("this recipe has no data of its own; name some with --data FOLDER.")
-    if not (recipe.weights or recipe.image_size):
+    options = recipe.model
+    if not recipe.data.dataset:
+        raise InputError("this recipe has no dataset; name one with --data FOLDER.")
+    if not (options.weights or options.image_size):
         raise InputError("this recipe starts from weights; name some with --weights.")
-    if (recipe.distillation == "none") == bool(recipe.teacher):
-        missing = "--set distillation=hard or soft" if recipe.teacher else "--teacher MODEL"
-        raise InputError(f"to learn from a teacher takes {missing} as well.")
-    named = pathlib.Path(recipe.teacher)
-    if not ("://" in recipe.teacher or recipe.teacher in PUBLISHED or named.exists()):
-        raise InputError(f"the teacher {recipe.teacher} does not exist.")
-    pretrained = _pretrained(recipe) if recipe.weights else None
-    config, preprocessing = _model_of(recipe, pretrained)
-    check_tune(recipe.tune, config)
-    return pretrained, config, preprocessing
+    pretrained = _pretrained(options) if options.weights else None
+    if pretrained:
+        config, preprocessing = pretrained.config, pretrained.preprocessing
+    else:
+        config = resolve_config(
+            options.variant,
+            image_size=options.image_size,
+            channels=options.channels,
+            **options.config,
+        )
+        preprocessing = default_preprocessing(config)
+    check_trainable(recipe.fine_tuning, config)
+    return ModelPlan(pretrained, config, _with_options(preprocessing, options))
 
 
-def new_model(recipe, pretrained, config, preprocessing, class_names):
-    """The ViT of `settings`, with a head for these classes or what masked pre-training needs."""
-    options = {"preprocessing": preprocessing}
+def build_classifier(recipe: "Recipe", plan: ModelPlan, class_names: tuple[str, ...]) -> ViT:
+    """Builds the planned ViT with a head for these classes."""
     labels = {"class_names": class_names, "num_classes": len(class_names)}
-    with dtype_policy(recipe.mixed_precision):
-        if recipe.pretrain == "mae":
-            decoder = DecoderConfig(mask_ratio=recipe.mask_ratio, **recipe.decoder)
-            return build_mae(config, decoder=decoder, name=recipe.variant, **options)
-        if recipe.pretrain == "mim":
-            return build_mim(config, name=recipe.variant, **options)
-        if pretrained:
-            return from_weights(pretrained, **labels, **options)
-        return build_vit(config, name=recipe.variant, **labels, **options)
+    with dtype_policy(recipe.execution.mixed_precision):
+        if plan.pretrained:
+            return from_weights(plan.pretrained, preprocessing=plan.preprocessing, **labels)
+        return build_vit(
+            plan.config, name=recipe.model.variant, preprocessing=plan.preprocessing, **labels
+        )
 
 
-def _pretrained(recipe):
-    """The model that the recipe's weights tell, without its head, at the recipe's image size"""
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Makes a Keras dtype policy the default for the layers built inside the block."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _pretrained(options):
+    """The model of the recipe's weights, without its head, at the recipe's image size."""
     model = from_weights(
-        recipe.weights, num_classes=0, image_size=recipe.image_size or None, **recipe.model
+        options.weights, num_classes=0, image_size=options.image_size or None, **options.config
     )
-    if model.config.channels != recipe.channels:
+    if model.config.channels != options.channels:
         raise InputError(
-            f"the weights {recipe.weights} are for images of {model.config.channels} channels. Got "
-            f"channels={recipe.channels}; try --set channels={model.config.channels}."
+            f"the weights {options.weights} are for images of {model.config.channels} channels. "
+            f"Got channels={options.channels}; try --set channels={model.config.channels}."
         )
     return model
 
 
-_PREPROCESSING = {  # its fields: the recipe's
+_PREPROCESSING = {  # fields of Preprocessing: fields of ModelOptions
     "resize": "resize",
     "crop": "crop_fraction",
     "interpolation": "interpolation",
@@ -73,16 +105,11 @@ _PREPROCESSING = {  # its fields: the recipe's
 }
 
 
-def _model_of(recipe, pretrained=None):
-    """The ViTConfig (still without its classes) and Preprocessing that a recipe asks for."""
-    if pretrained:
-        config, preprocessing = pretrained.config, pretrained.preprocessing
-    else:
-        size = {"image_size": recipe.image_size, "channels": recipe.channels}
-        config = resolve_config(recipe.variant, **size, **recipe.model)
-        preprocessing = default_preprocessing(config)
-    stated = {field: getattr(recipe, name) for field, name in _PREPROCESSING.items()}
-    stated = {field: value for field, value in stated.items() if value is not None}
-    for field in stated.keys() & {"mean", "std"}:
-        stated[field] = stated[field] * (recipe.channels if len(stated[field]) == 1 else 1)
-    return config, dataclasses.replace(preprocessing, **stated)
+def _with_options(preprocessing, options: "ModelOptions"):
+    """Preprocessing with the fields that the recipe sets."""
+    changes = {field: getattr(options, name) for field, name in _PREPROCESSING.items()}
+    changes = {field: value for field, value in changes.items() if value is not None}
+    for field in changes.keys() & {"mean", "std"}:
+        if len(changes[field]) == 1:
+            changes[field] = changes[field] * options.channels
+    return dataclasses.replace(preprocessing, **changes)

@@ -1,16 +1,31 @@
-"""Recipe -> optimizer: its schedule, the rate of each layer, and which weights decay."""
+"""Optimization options -> optimizer: schedule, learning rate of each layer, weights that decay."""
 
 import functools
 import math
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
-# Weights without decay, by name: arXiv:2010.11929's code decays kernels alone.
+if TYPE_CHECKING:
+    from training.model.options import OptimizationOptions
+
+# Names of weights without decay: the code of arXiv:2010.11929 decays kernels only.
 NO_DECAY = (
-    *("bias", "gamma", "beta", "scale1", "scale2", "temperature"),
-    *("cls", "dist", "registers", "mask", "probe", "positions"),
+    "bias",
+    "gamma",
+    "beta",
+    "scale1",
+    "scale2",
+    "temperature",
+    "cls",
+    "dist",
+    "registers",
+    "mask",
+    "probe",
+    "positions",
 )
 
 _register = keras.saving.register_keras_serializable(package="vit_keras_training")
@@ -18,29 +33,31 @@ _register = keras.saving.register_keras_serializable(package="vit_keras_training
 
 @_register
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly from 0 to the peak, then decays to 0 by the last step, or stays.
+    """Rises linearly from 0 to the peak, then decays to 0 by the last step, or stays constant.
 
     Args:
         peak: learning rate after the warm-up.
-        steps: of the whole run.
-        warmup_steps: of them, the first ones; fewer than `steps`.
+        steps: number of steps of the whole run.
+        warmup_steps: number of steps of the warm-up; fewer than `steps`.
         decay: a key of DECAYS.
     """
 
-    def __init__(self, peak, steps, warmup_steps=0, decay="cosine"):
+    def __init__(
+        self, peak: float, steps: int, warmup_steps: int = 0, decay: str = "cosine"
+    ) -> None:
         self.peak = peak
         self.steps = steps
         self.warmup_steps = warmup_steps
         self.decay = decay
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32")
         done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
         decayed = DECAYS[self.decay](ops.clip(done, 0.0, 1.0))
         warming = step / max(1, self.warmup_steps)
         return self.peak * ops.where(step < self.warmup_steps, warming, decayed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak": self.peak,
             "steps": self.steps,
@@ -57,19 +74,25 @@ DECAYS = {  # fraction of the steps after the warm-up -> fraction of the peak
 
 
 class _ByVariable(keras.optimizers.Optimizer):
-    """What the optimizers below add to Keras's: a rate for each layer, and decay of kernels alone.
+    """What the optimizers below add to Keras's: layer-wise learning rates, decay of kernels only.
 
     Decay is decoupled (arXiv:1711.05101): before its step a kernel shrinks by its learning rate
-    times `decay`. Unlike what `exclude_from_weight_decay` is told, both survive a reload. Unlike
-    a MultiOptimizer's parts, the whole has one norm to clip, one average and one accumulator.
+    times `decay`. Both settings survive a reload, which `exclude_from_weight_decay` does not. In
+    contrast to a MultiOptimizer, there is one norm to clip, one average and one accumulator.
 
     Args:
-        decay: weight decay of every weight that is not called one of NO_DECAY.
+        decay: weight decay of every weight whose name is not in NO_DECAY.
         rates: {regular expression: factor of the learning rate}; the first that matches the
-            beginning of a weight's path holds, and 1 where none does.
+            beginning of a weight's path applies, and 1 where none matches.
     """
 
-    def __init__(self, learning_rate, decay=0.0, rates=None, **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any,
+        decay: float = 0.0,
+        rates: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, **kwargs)
         self.decay = decay
         self.rates = dict(rates or {})
@@ -96,28 +119,28 @@ class _ByVariable(keras.optimizers.Optimizer):
         super()._backend_apply_gradients(grads, trainable_variables)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        """Nothing, where Keras sums over replicas: behind clipping, whose norm is that of a sum."""
+        """Does nothing: Keras sums over replicas after clipping, and the sum has to be clipped."""
         return grads_and_vars
 
     @property
-    def averages(self):
-        """The moving averages of the weights, in their order; empty without use_ema."""
+    def averages(self) -> list[Any]:
+        """Moving averages of the weights, in the order of the weights; empty without use_ema."""
         return getattr(self, "_model_variables_moving_average", [])
 
     def finalize_variable_values(self, variables):
-        """Leaves the weights as they are, where Keras's put the averages in their place."""
+        """Keeps the weights, where Keras would replace them by the averages."""
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "decay": self.decay, "rates": self.rates}
 
 
 @_register
 class AdamW(_ByVariable, keras.optimizers.Adam):
-    pass
+    """AdamW with layer-wise learning rates and decay of kernels only."""
 
 
 class _TrustOfKernels(keras.optimizers.Lamb):
-    amsgrad = False  # asked for by Adam's step
+    amsgrad = False  # read by Adam's update_step
 
     def update_step(self, gradient, variable, learning_rate):
         decays = self.decays[self._get_variable_index(variable)]
@@ -127,21 +150,21 @@ class _TrustOfKernels(keras.optimizers.Lamb):
 
 @_register
 class Lamb(_ByVariable, _TrustOfKernels):
-    """arXiv:1904.00962, with decay outside of the trust ratio, as Keras has it.
+    """LAMB (arXiv:1904.00962) with decay outside of the trust ratio, as in Keras.
 
-    Weights that do not decay have no trust ratio, as in timm's lamb.py: what starts at 0 would stay
-    there.
+    Weights without decay have no trust ratio, as in timm's lamb.py: with one, weights that start at
+    0 would stay there.
     """
 
 
 @_register
 class Lion(_ByVariable, keras.optimizers.Lion):
-    pass
+    """Lion (arXiv:2302.06675) with layer-wise learning rates and decay of kernels only."""
 
 
 @_register
 class Muon(_ByVariable, keras.optimizers.Muon):
-    """Matrices by Muon at AdamW's rates (arXiv:2502.16982), all else and the head by AdamW."""
+    """Muon for matrices, at AdamW's rates (arXiv:2502.16982); AdamW for the head and the rest."""
 
     def __init__(self, learning_rate, **kwargs):
         own = {"weight_decay": None, "adam_weight_decay": None, "exclude_layers": ["head"]}
@@ -150,11 +173,11 @@ class Muon(_ByVariable, keras.optimizers.Muon):
 
 @_register
 class SGD(_ByVariable, keras.optimizers.SGD):
-    pass
+    """SGD with layer-wise learning rates and decay of kernels only."""
 
 
-OPTIMIZERS: dict[str, tuple] = {  # class, and {its argument: a recipe's field}
-    # Of Keras's epsilon, 1e-7, gradients of large models come short.
+OPTIMIZERS: dict[str, tuple] = {  # class, and {its argument: a field of OptimizationOptions}
+    # 1e-8: with Keras's 1e-7, small gradients of large models vanish.
     "adamw": (functools.partial(AdamW, epsilon=1e-8), {"beta_2": "beta_2"}),
     "lamb": (functools.partial(Lamb, epsilon=1e-8), {"beta_2": "beta_2"}),
     "lion": (Lion, {}),
@@ -163,34 +186,47 @@ OPTIMIZERS: dict[str, tuple] = {  # class, and {its argument: a recipe's field}
 }
 
 
-def build_optimizer(recipe, steps_per_epoch, epochs, depth):
-    """The optimizer of a run.
+def build_optimizer(
+    options: "OptimizationOptions", steps_per_epoch: int, epochs: int, depth: int
+) -> keras.optimizers.Optimizer:
+    """Builds the optimizer of a run.
 
     Args:
-        recipe: Recipe.
-        steps_per_epoch, epochs: batches, and passes over the images.
-        depth: blocks of the model, for the rates of its layers.
+        options: OptimizationOptions.
+        steps_per_epoch: batches of an epoch.
+        epochs: of the run.
+        depth: blocks of the model, for the learning rates of its layers.
     """
     steps = epochs * steps_per_epoch
-    warmup_steps = min(steps // 2, round(recipe.warmup_epochs * steps_per_epoch))
-    optimizer, fields = OPTIMIZERS[recipe.optimizer]
-    averages = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    warmup_steps = min(steps // 2, round(options.warmup_epochs * steps_per_epoch))
+    optimizer, fields = OPTIMIZERS[options.optimizer]
+    accumulation = options.gradient_accumulation_steps
+    averages: dict[str, Any] = {}
+    if options.ema_momentum:
+        averages = {"use_ema": True, "ema_momentum": options.ema_momentum}
     return optimizer(
-        Schedule(recipe.learning_rate, steps, warmup_steps, recipe.schedule),
-        decay=recipe.weight_decay,
-        rates=layer_rates(recipe.layer_decay, depth),
-        global_clipnorm=recipe.clip_norm or None,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
+        Schedule(options.learning_rate, steps, warmup_steps, options.schedule),
+        decay=options.weight_decay,
+        rates=layer_rates(options.layer_decay, depth),
+        global_clipnorm=options.global_clipnorm or None,
+        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
         **averages,
-        **{argument: getattr(recipe, field) for argument, field in fields.items()},
+        **{argument: getattr(options, field) for argument, field in fields.items()},
     )
 
 
-def layer_rates(decay, depth):
-    """{beginning of a weight's path: factor}: `decay` to the power of the layers above it.
+def layer_rates(decay: float, depth: int) -> dict[str, float]:
+    """Computes learning-rate factors: `decay` to the power of the number of layers above.
 
-    The rule of BEiT (arXiv:2106.08254, appendix) and MAE: the head is at 1, the last block at
-    `decay`, and what stands before the blocks at decay ** (depth + 1).
+    The rule of BEiT (arXiv:2106.08254, appendix) and MAE: the head has factor 1, the last block
+    `decay`, and the layers before the blocks decay ** (depth + 1).
+
+    Args:
+        decay: factor from each block to the one before it, in (0, 1].
+        depth: blocks of the model.
+
+    Returns:
+        {regular expression for the beginning of a weight's path: factor}.
     """
     if decay == 1:
         return {}

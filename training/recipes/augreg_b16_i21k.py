@@ -13,23 +13,40 @@ from functools import partial
 
 from training.augment.batches import mixup, random_resized_crop
 from training.augment.images import flip_image, rand_augment
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ExecutionOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="",  # named on the command line
-    variant="vit_b16",
-    image_size=224,  # pixels
-    model={"pooling": "mean", "gelu": "tanh"},
-    crop_fraction=0.875,
-    train_crop=partial(random_resized_crop, area=(0.05, 1.0)),
-    augment_images=(flip_image, partial(rand_augment, layers=2, magnitude=10)),
-    augment=(partial(mixup, alpha=0.2),),
-    epochs=300,
-    warmup_epochs=3,  # 10,000 steps
-    batch_size=4096,
-    learning_rate=1e-3,
-    weight_decay=0.1,
-    loss="sigmoid",
-    label_smoothing=0.0,
-    mixed_precision="mixed_bfloat16",
+    data=DataOptions(
+        dataset="",  # named on the command line
+    ),
+    model=ModelOptions(
+        variant="vit_b16",
+        image_size=224,  # pixels
+        config={"pooling": "mean", "gelu": "tanh"},
+        crop_fraction=0.875,
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(random_resized_crop, area=(0.05, 1.0)),
+        augment_images=(flip_image, partial(rand_augment, layers=2, magnitude=10)),
+        augment=(partial(mixup, alpha=0.2),),
+    ),
+    optimization=OptimizationOptions(
+        epochs=300,
+        warmup_epochs=3,  # 10,000 steps
+        batch_size=4096,
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        loss="sigmoid",
+        label_smoothing=0.0,
+    ),
+    execution=ExecutionOptions(
+        mixed_precision="mixed_bfloat16",
+    ),
 )

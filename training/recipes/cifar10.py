@@ -12,24 +12,41 @@ tried.
 from functools import partial
 
 from training.augment.batches import flip, resized_crop_of_border
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ExecutionOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="tfds:cifar10",
-    validation_fraction=0.05,
-    variant="cct_mini_3x2",
-    image_size=32,  # pixels
-    model={"depth": 3},
-    mean=(0.491, 0.482, 0.447),  # of the training images
-    std=(0.247, 0.243, 0.262),
-    train_crop=partial(resized_crop_of_border, pixels=4),
-    augment=(flip,),
-    smaller_first=((0.75, 0.6),),
-    epochs=6,
-    warmup_epochs=1,
-    batch_size=64,
-    optimizer="muon",
-    learning_rate=4e-3,
-    beta_2=0.99,
-    jit=False,
+    data=DataOptions(
+        dataset="tfds:cifar10",
+        validation_fraction=0.05,
+    ),
+    model=ModelOptions(
+        variant="cct_mini_3x2",
+        image_size=32,  # pixels
+        config={"depth": 3},
+        mean=(0.491, 0.482, 0.447),  # of the training images
+        std=(0.247, 0.243, 0.262),
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(resized_crop_of_border, pixels=4),
+        augment=(flip,),
+        progressive_resizing=((0.75, 0.6),),
+    ),
+    optimization=OptimizationOptions(
+        epochs=6,
+        warmup_epochs=1,
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=4e-3,
+        beta_2=0.99,
+    ),
+    execution=ExecutionOptions(
+        jit_compile=False,
+    ),
 )

@@ -4,16 +4,15 @@ python -m training fit deit_distill --data FOLDER --teacher MODEL
 
 MODEL: a run folder or .keras file of another model for the same classes, or a SavedModel. Hard
 distillation to a token of its own (arXiv:2012.12877, section 4).
-Measured: not run on a public data set; benchmarks/alone.py has Ti with a teacher on Fashion-MNIST.
+Measured: not run on a public data set; benchmarks/small_data.py runs Ti with a teacher on
+Fashion-MNIST.
 """
-
-import dataclasses
 
 from training.recipes import photos
 
-RECIPE = dataclasses.replace(
-    photos.RECIPE,
+RECIPE = photos.RECIPE.replace(
     teacher="",  # named on the command line
-    distillation="hard",
-    model={"distilled": True, "stochastic_depth": 0.1},
+    task="distillation",
+    distillation_loss="hard",
+    config={"distilled": True, "stochastic_depth": 0.1},
 )

@@ -12,30 +12,47 @@ from functools import partial
 
 from training.augment.batches import mixup_or_cutmix, random_erasing, random_resized_crop
 from training.augment.images import flip_image, rand_augment
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ExecutionOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="",  # named on the command line
-    variant="deit_s16",
-    image_size=224,  # pixels
-    model={"stochastic_depth": 0.1},
-    crop_fraction=0.875,
-    interpolation="bicubic",
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    train_crop=partial(random_resized_crop, area=(0.08, 1.0), interpolation="bicubic"),
-    augment_images=(
-        flip_image,
-        partial(rand_augment, magnitude=9, std=0.5, probability=0.5, increasing=True),
+    data=DataOptions(
+        dataset="",  # named on the command line
     ),
-    augment=(partial(random_erasing, probability=0.25), partial(mixup_or_cutmix, alpha=0.8)),
-    repeats=3,
-    epochs=300,
-    warmup_epochs=5,
-    batch_size=1024,
-    learning_rate=1e-3,
-    weight_decay=0.05,
-    clip_norm=0.0,
-    label_smoothing=0.1,
-    mixed_precision="mixed_bfloat16",
+    model=ModelOptions(
+        variant="deit_s16",
+        image_size=224,  # pixels
+        config={"stochastic_depth": 0.1},
+        crop_fraction=0.875,
+        interpolation="bicubic",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(random_resized_crop, area=(0.08, 1.0), interpolation="bicubic"),
+        augment_images=(
+            flip_image,
+            partial(rand_augment, magnitude=9, std=0.5, probability=0.5, increasing=True),
+        ),
+        augment=(partial(random_erasing, probability=0.25), partial(mixup_or_cutmix, alpha=0.8)),
+        repeated_augmentation=3,
+    ),
+    optimization=OptimizationOptions(
+        epochs=300,
+        warmup_epochs=5,
+        batch_size=1024,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        global_clipnorm=0.0,
+        label_smoothing=0.1,
+    ),
+    execution=ExecutionOptions(
+        mixed_precision="mixed_bfloat16",
+    ),
 )

@@ -7,13 +7,11 @@ deit_s16 with a distillation token; the paper's teacher is a RegNetY-16GF. Repor
 Measured: not run.
 """
 
-import dataclasses
-
 from training.recipes import deit_s16
 
-RECIPE = dataclasses.replace(
-    deit_s16.RECIPE,
+RECIPE = deit_s16.RECIPE.replace(
     variant="deit_s16_distilled",
     teacher="",  # named on the command line
-    distillation="hard",
+    task="distillation",
+    distillation_loss="hard",
 )

@@ -10,21 +10,38 @@ patches helped, shifting, zooming, dropout and stochastic depth did not in this 
 from functools import partial
 
 from training.augment.batches import cutmix, flip
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ExecutionOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="fashion_mini",
-    variant="vit_nano7",
-    image_size=28,  # pixels
-    channels=1,
-    model={"pooling": "mean", "positions": "sincos2d", "stem": "shifted_patches"},
-    mean=(0.286,),  # of the training images
-    std=(0.353,),
-    augment=(flip, partial(cutmix, probability=0.7)),
-    epochs=33,
-    warmup_epochs=1,
-    batch_size=64,
-    learning_rate=2e-3,
-    beta_2=0.99,
-    steps_per_execution=12,
+    data=DataOptions(
+        dataset="fashion_mini",
+    ),
+    model=ModelOptions(
+        variant="vit_nano7",
+        image_size=28,  # pixels
+        channels=1,
+        config={"pooling": "mean", "positions": "sincos2d", "stem": "shifted_patches"},
+        mean=(0.286,),  # of the training images
+        std=(0.353,),
+    ),
+    augmentation=AugmentationOptions(
+        augment=(flip, partial(cutmix, probability=0.7)),
+    ),
+    optimization=OptimizationOptions(
+        epochs=33,
+        warmup_epochs=1,
+        batch_size=64,
+        learning_rate=2e-3,
+        beta_2=0.99,
+    ),
+    execution=ExecutionOptions(
+        steps_per_execution=12,
+    ),
 )

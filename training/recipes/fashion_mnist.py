@@ -11,22 +11,39 @@ Measured on 2026-11-22 on one core of an AMD EPYC: 91.8, 91.4 and 91.7 % of the 
 """
 
 from training.augment.batches import flip
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ExecutionOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="fashion_mnist",
-    validation_fraction=0.05,
-    variant="cct_mini_3x2",
-    image_size=28,  # pixels
-    channels=1,
-    mean=(0.286,),  # of the training images
-    std=(0.353,),
-    augment=(flip,),
-    epochs=5,
-    warmup_epochs=1,
-    batch_size=64,
-    optimizer="muon",
-    learning_rate=4e-3,
-    beta_2=0.99,
-    jit=False,
+    data=DataOptions(
+        dataset="fashion_mnist",
+        validation_fraction=0.05,
+    ),
+    model=ModelOptions(
+        variant="cct_mini_3x2",
+        image_size=28,  # pixels
+        channels=1,
+        mean=(0.286,),  # of the training images
+        std=(0.353,),
+    ),
+    augmentation=AugmentationOptions(
+        augment=(flip,),
+    ),
+    optimization=OptimizationOptions(
+        epochs=5,
+        warmup_epochs=1,
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=4e-3,
+        beta_2=0.99,
+    ),
+    execution=ExecutionOptions(
+        jit_compile=False,
+    ),
 )

@@ -11,19 +11,36 @@ linear probe has 59.8 %; a new head and a rate of 1e-4 for all layers had 15 % a
 from functools import partial
 
 from training.augment.batches import flip, random_resized_crop
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    FineTuningOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="",  # named on the command line
-    weights="",  # named on the command line
-    head_first=True,
-    image_size=0,  # that of the weights
-    train_crop=partial(random_resized_crop, area=(0.35, 1.0)),
-    augment=(flip,),
-    epochs=10,
-    warmup_epochs=1,
-    batch_size=64,
-    learning_rate=3e-5,
-    layer_decay=0.75,
-    label_smoothing=0.1,
+    data=DataOptions(
+        dataset="",  # named on the command line
+    ),
+    model=ModelOptions(
+        weights="",  # named on the command line
+        image_size=0,  # that of the weights
+    ),
+    fine_tuning=FineTuningOptions(
+        head_first=True,
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(random_resized_crop, area=(0.35, 1.0)),
+        augment=(flip,),
+    ),
+    optimization=OptimizationOptions(
+        epochs=10,
+        warmup_epochs=1,
+        batch_size=64,
+        learning_rate=3e-5,
+        layer_decay=0.75,
+        label_smoothing=0.1,
+    ),
 )

@@ -9,23 +9,37 @@ The protocol of arXiv:2010.11929, appendix B.1.1, at the length of vision_transf
 from functools import partial
 
 from training.augment.batches import flip, random_resized_crop
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="tfds:cifar10",
-    train_split="train[:98%]",
-    validation_split="train[98%:]",
-    weights="",  # named on the command line
-    image_size=384,  # pixels
-    train_crop=partial(random_resized_crop, area=(0.05, 1.0)),
-    augment=(flip,),
-    steps=8 * 500,  # each eighth changes the weights
-    warmup_epochs=0.5,  # 50 changes
-    batch_size=64,
-    accumulate=8,
-    optimizer="sgd",
-    learning_rate=0.03,
-    weight_decay=0.0,
-    clip_norm=1.0,
-    label_smoothing=0.0,
+    data=DataOptions(
+        dataset="tfds:cifar10",
+        train_split="train[:98%]",
+        validation_split="train[98%:]",
+    ),
+    model=ModelOptions(
+        weights="",  # named on the command line
+        image_size=384,  # pixels
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(random_resized_crop, area=(0.05, 1.0)),
+        augment=(flip,),
+    ),
+    optimization=OptimizationOptions(
+        steps=8 * 500,  # each eighth changes the weights
+        warmup_epochs=0.5,  # 50 changes
+        batch_size=64,
+        gradient_accumulation_steps=8,
+        optimizer="sgd",
+        learning_rate=0.03,
+        weight_decay=0.0,
+        global_clipnorm=1.0,
+        label_smoothing=0.0,
+    ),
 )

@@ -8,12 +8,26 @@ with a real DINOv2-S/14 (benchmarks/dinov2_check.py says which) and 900 images o
 `--set image_size=70`: 59.8 % of 500 test images, 90 seconds on one core.
 """
 
-from training.recipe import Recipe
+from training.recipe import (
+    DataOptions,
+    FineTuningOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="",  # named on the command line
-    weights="",  # named on the command line
-    image_size=0,  # that of the weights
-    tune="head",
-    batch_size=64,
+    data=DataOptions(
+        dataset="",  # named on the command line
+    ),
+    model=ModelOptions(
+        weights="",  # named on the command line
+        image_size=0,  # that of the weights
+    ),
+    fine_tuning=FineTuningOptions(
+        trainable="head",
+    ),
+    optimization=OptimizationOptions(
+        batch_size=64,
+    ),
 )

@@ -10,28 +10,45 @@ from functools import partial
 
 from training.augment.batches import mixup_or_cutmix, random_erasing, random_resized_crop
 from training.augment.images import flip_image, rand_augment
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ExecutionOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="",  # named on the command line
-    weights="",  # named on the command line
-    image_size=0,  # that of the weights
-    model={"pooling": "mean", "norm_after_pooling": True, "stochastic_depth": 0.1},
-    crop_fraction=0.875,
-    interpolation="bicubic",
-    train_crop=partial(random_resized_crop, area=(0.08, 1.0), interpolation="bicubic"),
-    augment_images=(
-        flip_image,
-        partial(rand_augment, magnitude=9, std=0.5, probability=0.5, increasing=True),
+    data=DataOptions(
+        dataset="",  # named on the command line
     ),
-    augment=(partial(random_erasing, probability=0.25), partial(mixup_or_cutmix, alpha=0.8)),
-    epochs=100,
-    warmup_epochs=5,
-    batch_size=1024,
-    learning_rate=2e-3,
-    layer_decay=0.65,
-    weight_decay=0.05,
-    clip_norm=0.0,
-    label_smoothing=0.1,
-    mixed_precision="mixed_bfloat16",
+    model=ModelOptions(
+        weights="",  # named on the command line
+        image_size=0,  # that of the weights
+        config={"pooling": "mean", "norm_after_pooling": True, "stochastic_depth": 0.1},
+        crop_fraction=0.875,
+        interpolation="bicubic",
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(random_resized_crop, area=(0.08, 1.0), interpolation="bicubic"),
+        augment_images=(
+            flip_image,
+            partial(rand_augment, magnitude=9, std=0.5, probability=0.5, increasing=True),
+        ),
+        augment=(partial(random_erasing, probability=0.25), partial(mixup_or_cutmix, alpha=0.8)),
+    ),
+    optimization=OptimizationOptions(
+        epochs=100,
+        warmup_epochs=5,
+        batch_size=1024,
+        learning_rate=2e-3,
+        layer_decay=0.65,
+        weight_decay=0.05,
+        global_clipnorm=0.0,
+        label_smoothing=0.1,
+    ),
+    execution=ExecutionOptions(
+        mixed_precision="mixed_bfloat16",
+    ),
 )

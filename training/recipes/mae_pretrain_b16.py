@@ -11,28 +11,48 @@ from functools import partial
 
 from training.augment.batches import random_resized_crop
 from training.augment.images import flip_image
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ExecutionOptions,
+    MaskingOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="",  # named on the command line
-    variant="vit_b16",
-    image_size=224,  # pixels
-    model={"positions": "sincos2d", "norm_epsilon": 1e-6, "gelu": "exact"},
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    interpolation="bicubic",
-    crop_fraction=0.875,
-    pretrain="mae",
-    mask_ratio=0.75,
-    train_crop=partial(random_resized_crop, area=(0.2, 1.0), interpolation="bicubic"),
-    augment_images=(flip_image,),
-    epochs=800,
-    warmup_epochs=40,
-    batch_size=4096,
-    learning_rate=2.4e-3,  # 1.5e-4 for each 256 images
-    weight_decay=0.05,
-    beta_2=0.95,
-    clip_norm=0.0,
-    sheet_every=40,
-    mixed_precision="mixed_bfloat16",
+    task="mae",
+    data=DataOptions(
+        dataset="",  # named on the command line
+    ),
+    model=ModelOptions(
+        variant="vit_b16",
+        image_size=224,  # pixels
+        config={"positions": "sincos2d", "norm_epsilon": 1e-6, "gelu": "exact"},
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        interpolation="bicubic",
+        crop_fraction=0.875,
+    ),
+    masking=MaskingOptions(
+        mask_ratio=0.75,
+        sheet_every=40,
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(random_resized_crop, area=(0.2, 1.0), interpolation="bicubic"),
+        augment_images=(flip_image,),
+    ),
+    optimization=OptimizationOptions(
+        epochs=800,
+        warmup_epochs=40,
+        batch_size=4096,
+        learning_rate=2.4e-3,  # 1.5e-4 for each 256 images
+        weight_decay=0.05,
+        beta_2=0.95,
+        global_clipnorm=0.0,
+    ),
+    execution=ExecutionOptions(
+        mixed_precision="mixed_bfloat16",
+    ),
 )

@@ -6,17 +6,31 @@ python -m training fit photos --data FOLDER     measured: not run on a public da
 from functools import partial
 
 from training.augment.batches import flip, random_resized_crop
-from training.recipe import Recipe
+from training.recipe import (
+    AugmentationOptions,
+    DataOptions,
+    ModelOptions,
+    OptimizationOptions,
+    Recipe,
+)
 
 RECIPE = Recipe(
-    data="",  # named on the command line
-    variant="vit_mini8",
-    image_size=64,  # pixels
-    model={"pooling": "mean", "stochastic_depth": 0.1},
-    train_crop=partial(random_resized_crop, area=(0.35, 1.0)),
-    augment=(flip,),
-    epochs=60,
-    batch_size=64,
-    learning_rate=1e-3,
-    ema=0.99,
+    data=DataOptions(
+        dataset="",  # named on the command line
+    ),
+    model=ModelOptions(
+        variant="vit_mini8",
+        image_size=64,  # pixels
+        config={"pooling": "mean", "stochastic_depth": 0.1},
+    ),
+    augmentation=AugmentationOptions(
+        train_crop=partial(random_resized_crop, area=(0.35, 1.0)),
+        augment=(flip,),
+    ),
+    optimization=OptimizationOptions(
+        epochs=60,
+        batch_size=64,
+        learning_rate=1e-3,
+        ema_momentum=0.99,
+    ),
 )

@@ -1,47 +1,53 @@
-"""Run folder of a classifier -> report.md and report.html, with their pictures."""
+"""Evaluated classifier -> the pictures and sections of its report."""
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
-from tabulate import tabulate
 
-from training.data.examples import classes_in_turn
+from training.data.examples import Examples, classes_in_turn
 from training.reports import figures
 from training.reports.attention import overlays
-from training.reports.html import escape, write_page
+from training.reports.markdown import escape, markdown_table
 from training.reports.metrics import BINS, format_classes, reliability
-from training.reports.sections import provenance_sections, read_record, summary, training_section
+from training.reports.sections import Report
+from training.runs.folder import RunFolder
+from vit_keras import ViT
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 CONFUSIONS = 10  # pairs of classes that are listed
+ATTENTION_IMAGES = 8
 
 
-WATCHED = 8  # images
-
-
-RIGHT = ("right", "right")
-
-
-def write_report(run, recipe, evaluation, probabilities, examples, model):
-    """Writes report.html and report.md, and their pictures, into the run folder.
+def classification_report(
+    run: RunFolder,
+    recipe: "Recipe",
+    model: ViT,
+    examples: Examples,
+    evaluation: dict[str, Any],
+    probabilities: np.ndarray,
+) -> Report:
+    """Draws the pictures of a classifier's report into the run folder.
 
     Args:
-        run: path of a run folder with all that is no report.
+        run: RunFolder.
         recipe: Recipe.
-        evaluation: that of evaluation.json.
-        probabilities: (count, classes) for `examples`, the images evaluated.
-        model: the ViT that gave them.
+        model: the ViT that was evaluated.
+        examples: Examples that it was evaluated on.
+        evaluation: the content of evaluation.json.
+        probabilities: (count, classes) for the examples.
     """
-    record = read_record(run)
-    measured = reliability(probabilities, examples.labels)
+    bins = reliability(probabilities, examples.labels)
     pictures = {
         "confusion.png": figures.confusion(probabilities, examples),
         "mistakes.png": figures.mistakes(probabilities, examples),
-        "calibration.png": figures.calibration(*measured),
+        "calibration.png": figures.calibration(*bins),
     }
     for name, figure in pictures.items():
-        figures.save(figure, run / name)
+        figures.save(figure, run.path / name)
     sections = [
-        summary(record, evaluation, _accuracy(evaluation)),
-        training_section(run),
         f"""## Confusion matrix
 
 ![true class against predicted class, in images](confusion.png)
@@ -49,31 +55,31 @@ def write_report(run, recipe, evaluation, probabilities, examples, model):
 {_confusions(probabilities, examples)}""",
         """## The most confident mistakes
 
-Above each image its class, what it was taken for, and the probability the model gave to that.
+Above each image: its class, the predicted class, and the probability of the prediction.
 
 ![the worst mistakes](mistakes.png)""",
         _attention(run, model, examples),
         f"""## Calibration
 
-{_calibration(evaluation, measured)}
+{_calibration(evaluation, bins)}
 
 ![reliability diagram](calibration.png)""",
         f"""## Classes
 
 {format_classes(evaluation)}""",
-        *provenance_sections(record, recipe),
     ]
-    title = f"{recipe.weights or recipe.variant} on {recipe.data}"
-    write_page(run / "report", title, "\n\n".join(sections))
+    title = f"{recipe.model.start} on {recipe.data.dataset}"
+    return Report(title, _quality(evaluation), sections=sections)
 
 
-def _accuracy(evaluation):
-    """Rows of the summary, of a classifier"""
+def _quality(evaluation):
+    """Rows of the first table: accuracy, its interval, calibration."""
     low, high = evaluation["interval"]
     images = f"{evaluation['images']:,} {evaluation['split']} images"
-    reused = ", which also chose the model" * (evaluation["split"] == "validation")
+    if evaluation["split"] == "validation":
+        images += ", which also chose the model"
     rows = [
-        ("**accuracy**", f"**{evaluation['accuracy']:.1%}** of {images}{reused}"),
+        ("**accuracy**", f"**{evaluation['accuracy']:.1%}** of {images}"),
         ("95 % interval (Wilson)", f"{low:.1%} to {high:.1%}"),
     ]
     if "top5_accuracy" in evaluation:
@@ -82,7 +88,7 @@ def _accuracy(evaluation):
 
 
 def _confusions(probabilities, examples):
-    """The pairs of classes that are taken for each other most often -> Markdown table"""
+    """The pairs of classes that are confused most often, as a Markdown table."""
     names = examples.class_names
     classes = np.arange(len(names))
     matrix = confusion_matrix(examples.labels, probabilities.argmax(axis=1), labels=classes)
@@ -90,43 +96,43 @@ def _confusions(probabilities, examples):
     np.fill_diagonal(matrix, 0)
     rows = []
     for pair in np.argsort(-matrix, axis=None, kind="stable")[:CONFUSIONS]:
-        true, wrong = np.unravel_index(pair, matrix.shape)
-        if count := matrix[true, wrong]:
-            share = f"{count / members[true]:.0%}"
-            rows.append((escape(names[true]), escape(names[wrong]), count, share))
+        label, prediction = np.unravel_index(pair, matrix.shape)
+        if count := matrix[label, prediction]:
+            fraction = f"{count / members[label]:.0%}"
+            rows.append((escape(names[label]), escape(names[prediction]), count, fraction))
     if not rows:
-        return "Nothing is taken for anything else."
-    headers = ("class", "taken for", "images", "of the class")
-    return tabulate(
-        rows, headers, tablefmt="pipe", disable_numparse=True, colalign=("left", "left", *RIGHT)
-    )
+        return "No class is confused with another."
+    headers = ("class", "predicted as", "images", "of the class")
+    alignment = ("left", "left", "right", "right")
+    return markdown_table(rows, headers, tablefmt="pipe", colalign=alignment)
 
 
 def _attention(run, model, examples):
-    """What the model looks at in some images, drawn into attention.png -> section"""
+    """Draws what the model attends to into attention.png; returns the section."""
     title = "## What the model looks at"
     if model.config.merge_tokens:
-        return f"{title}\n\nThe model merges patches, so that no single one can be pointed at."
-    chosen = classes_in_turn(examples.labels)[:WATCHED]
+        return f"{title}\n\nThe model merges patches, so there is no map of single patches."
+    chosen = classes_in_turn(examples.labels)[:ATTENTION_IMAGES]
     images = np.stack([model.preprocessing.to_size(examples.read(index)) for index in chosen])
     classes = [examples.class_names[label] for label in examples.labels[chosen]]
-    figures.save(overlays(model, images, classes=classes), run / "attention.png")
+    figures.save(overlays(model, images, classes=classes), run.path / "attention.png")
     return f"""{title}
 
-Beside each image how much each patch counts in the answer (attention rollout, arXiv:2005.00928),
-from dark to bright. It shows where information can have come from, not why a class was chosen.
+Next to each image: how much each patch contributes to the answer (attention rollout,
+arXiv:2005.00928), from dark to bright. It shows where information can come from, not why a class
+was chosen.
 
 ![images, and what counts in them](attention.png)"""
 
 
-def _calibration(evaluation, measured):
-    """The expected calibration error in words"""
-    images, _, confidence = measured
+def _calibration(evaluation, bins):
+    """The expected calibration error in words."""
+    images, _, confidence = bins
     mean = float(images @ confidence) / evaluation["images"]
     verdict = "overconfident" if mean > evaluation["accuracy"] else "underconfident"
     return (
-        f"The model is {verdict}: on average it gives its answer a probability of {mean:.1%}, and "
-        f"{evaluation['accuracy']:.1%} of its answers are right. The expected calibration error is "
-        f"{evaluation['ece']:.1%}: the mean distance of the two within {BINS} bins of confidence "
-        f"(arXiv:1706.04599, section 2)."
+        f"The model is {verdict}: its mean confidence is {mean:.1%}, and "
+        f"{evaluation['accuracy']:.1%} of its predictions are right. The expected calibration "
+        f"error is {evaluation['ece']:.1%}: the mean distance between the two within {BINS} bins "
+        f"of confidence (arXiv:1706.04599, section 2)."
     )

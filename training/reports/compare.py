@@ -1,23 +1,21 @@
-"""Run folders -> tables that put them side by side, seeds of one recipe together."""
+"""Run folders -> tables that compare them, seeds of one recipe together."""
 
-import csv
-import dataclasses
 import itertools
-import json
 import pathlib
-import string
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import ttest_ind
-from tabulate import tabulate
 
 from training.reports import figures
-from training.reports.html import escape, write_page
-from training.runs.folder import read_columns
-from vit_keras.utils.errors import InputError
+from training.reports.compared_runs import ComparedRun, Groups, group_runs, read_run
+from training.reports.html import write_page
+from training.reports.markdown import escape, markdown_table
 from vit_keras.utils.statistics import change_of_accuracy
 
-MEASURED = {  # in evaluation.json: what it is called here, and how it is written
+# Key in evaluation.json: (title in the table, format).
+METRICS = {
     "accuracy": ("accuracy", ".1%"),
     "loss": ("loss", ".4f"),
     "ece": ("ECE", ".1%"),
@@ -28,239 +26,178 @@ MEASURED = {  # in evaluation.json: what it is called here, and how it is writte
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A finished run, as its folder tells it.
-
-    Attributes:
-        path: as it was given.
-        seed: of everything random in it.
-        recipe: its other fields.
-        made: {what: how} it was made with besides: versions, machine, commit.
-        evaluation: that of evaluation.json.
-        history: that of history.csv, {column: (epochs, values)}.
-        images: ((name, class), ...) of what it was evaluated on; empty without classes.
-        predicted: (count,), the class it gave to each of them.
-    """
-
-    path: str
-    seed: int
-    recipe: dict
-    made: dict
-    evaluation: dict
-    history: dict
-    images: tuple
-    predicted: np.ndarray
-
-    @property
-    def right(self):
-        """bool (count,), whether it was right about each image"""
-        return self.predicted == [true for _, true in self.images]
-
-
-def compare(paths, out=None):
-    """Prints runs side by side.
+def compare_runs(
+    paths: Iterable[str | pathlib.Path], out: str | pathlib.Path | None = None
+) -> None:
+    """Prints tables that compare runs.
 
     Args:
-        paths: of run folders. Those whose recipes differ in the seed alone make one group.
-        out: folder for compare.md, compare.html and compare.png; None for none.
+        paths: of run folders. Runs whose recipes differ only in the seed form one group.
+        out: folder for compare.md, compare.html and compare.png; None writes no files.
 
     Raises:
-        InputError: for a folder that is no finished run.
+        InputError: if a folder does not hold a finished run.
     """
-    groups = grouped([read_run(path) for path in dict.fromkeys(map(pathlib.Path, paths))])
+    groups = group_runs([read_run(path) for path in dict.fromkeys(map(pathlib.Path, paths))])
     text = f"""## What differs
 
-{_differences(groups)}
+{_differences_table(groups)}
 
 ## Results
 
-{_measured(groups)}
+{_results_section(groups)}
 
-{_changes(groups)}"""
+{_changes_section(groups)}"""
     print(text)
     if out:
         _write(groups, text, pathlib.Path(out))
 
 
-def _write(groups, text, out):
+def _write(groups: Groups, text: str, out: pathlib.Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    figure = _curves(groups)
+    figure = _validation_figure(groups)
     if figure:
         figures.save(figure, out / "compare.png")
         text += """
 
 ## Validation
 
-The mean of a group's runs, in the band that they span.
+Each line is the mean of a group's runs; its band reaches from the lowest run to the highest.
 
 ![validation over epochs](compare.png)"""
-    write_page(out / "compare", "Runs side by side", text)
+    write_page(out / "compare", "Comparison of runs", text)
     print(f"\nWritten to {out / 'compare.html'}")
 
 
-def read_run(run):
-    """Raises InputError where the folder holds no finished run."""
-    if not (run / "config.json").exists():
-        raise InputError(f"{run} is no run folder: it has no config.json.")
-    if not (run / "report.md").exists():
-        raise InputError(
-            f"the run in {run} is not finished; go on with: python -m training fit --resume {run}"
-        )
-    record = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-    rows = []
-    if "accuracy" in evaluation:
-        with open(run / "predictions.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    return Run(
-        path=str(run),
-        seed=record["recipe"].pop("seed"),
-        recipe=record["recipe"],
-        made={**record["versions"], **{name: record[name] for name in ("machine", "commit")}},
-        evaluation=evaluation,
-        history=read_columns(run / "history.csv"),
-        images=tuple((row["image"], row["true"]) for row in rows),
-        predicted=np.array([row["predicted"] for row in rows]),
-    )
-
-
-def grouped(runs):
-    """Runs -> {"A": those that differ from the first in the seed alone, "B": ...}"""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(json.dumps(run.recipe, sort_keys=True), []).append(run)
-    letters = string.ascii_uppercase
-    return {
-        letters[number % 26] * (1 + number // 26): members
-        for number, members in enumerate(groups.values())
-    }
-
-
-def spread(values, form):
-    """'85.1% ± 0.4%': the mean, and the sample standard deviation where values differ"""
+def format_mean(values: Sequence[float], form: str) -> str:
+    """Returns '85.1% ± 0.4%': the mean, and the sample standard deviation if values differ."""
     text = format(np.mean(values), form)
     if len(set(values)) > 1:
         text += f" ± {format(np.std(values, ddof=1), form)}"
     return text
 
 
-def disagreement(pairs):
-    """The mean fraction of images to which two runs of a pair give other classes"""
-    return np.mean([(one.predicted != other.predicted).mean() for one, other in pairs])
+def disagreement(pairs: Iterable[tuple[ComparedRun, ComparedRun]]) -> float:
+    """Returns the fraction of images to which two runs give different classes, its mean."""
+    return float(np.mean([(one.predicted != other.predicted).mean() for one, other in pairs]))
 
 
-def _measured(groups):
-    """A column for each group: what its runs reached, and what they took"""
-    columns = [_reached(runs) for runs in groups.values()]
+def _results_section(groups: Groups) -> str:
+    """A table with a column for each group: metrics, time and size."""
+    columns = [_results(runs) for runs in groups.values()]
     titles = dict.fromkeys(title for column in columns for title in column)
     rows = [(title, *(column.get(title, "") for column in columns)) for title in titles]
-    table = tabulate(rows, ("", *groups), tablefmt="github", disable_numparse=True)
     return (
-        f"{table}\n\n± is the sample standard deviation over seeds, where they differ. Seconds are "
-        f"those of the whole run, images a second those of training."
+        f"{markdown_table(rows, ('', *groups))}\n\n"
+        f"± is the sample standard deviation over seeds, where they differ. Seconds are those of "
+        f"the whole run; images a second are those of training."
     )
 
 
-def _reached(runs):
-    """{what: how much} of a group"""
+def _results(runs: Sequence[ComparedRun]) -> dict[str, str]:
+    """{title: value} of a group."""
     first = runs[0].evaluation
     cells = {
         "seeds": ", ".join(str(run.seed) for run in runs),
         "images": f"{first['images']:,} {first['split']}",
     }
-    for key, (title, form) in MEASURED.items():
+    for key, (title, form) in METRICS.items():
         values = [run.evaluation[key] for run in runs if key in run.evaluation]
         if values:
-            cells[title] = spread(values, form)
+            cells[title] = format_mean(values, form)
         if key == "accuracy" and values:
             cells["lowest to highest"] = f"{min(values):{form}} to {max(values):{form}}"
     return cells
 
 
-def _changes(groups):
-    """What every group changes against the first, where it is about the same images"""
+def _changes_section(groups: Groups) -> str:
+    """How the accuracy of every group differs from that of the first group."""
     (base, before), *others = groups.items()
-    rows, apart = [], []
+    rows, other_images = [], []
     for name, after in others:
         if len({run.images for run in before + after}) > 1:
-            apart.append(name)
+            other_images.append(name)
         elif before[0].images:
             rows.append({"": f"{name} against {base}", **_change(before, after)})
     notes = []
     if rows:
         notes = [
-            tabulate(rows, "keys", tablefmt="github", disable_numparse=True),
-            "Intervals of 95 %: what other images might have shown of these very runs (matched "
-            "pairs), and what other seeds might have on these images (Welch). Other answers: the "
-            "images to which two runs, one of each group, give different classes; beside it, two "
-            "of one group.",
+            markdown_table(rows, "keys"),
+            "Intervals of 95 %: over images, the same runs on other images (matched pairs); over "
+            "seeds, other seeds on the same images (Welch). Other answers: the fraction of images "
+            "to which two runs, one of each group, give different classes. Between seeds: the same "
+            "for two runs of one group.",
         ]
-    if apart:
+    if other_images:
         notes.append(
-            f"Evaluated on other images than {base}: {', '.join(apart)}. Accuracies on different "
-            f"images cannot be compared."
+            f"Evaluated on other images than {base}: {', '.join(other_images)}. Accuracies on "
+            f"different images cannot be compared."
         )
     return "\n\n".join(notes)
 
 
-def _change(before, after):
-    """Cells of the table of changes"""
-    change, *ends = change_of_accuracy(*([run.right for run in runs] for runs in (before, after)))
+def _change(before: Sequence[ComparedRun], after: Sequence[ComparedRun]) -> dict[str, str]:
+    """Cells of the table of changes."""
+    change, *ends = change_of_accuracy(
+        [run.correct for run in before], [run.correct for run in after]
+    )
     within = [pair for runs in (before, after) for pair in itertools.combinations(runs, 2)]
     return {
         "accuracy, points": f"{100 * change:+.1f}",
-        "over images": _interval(ends),
-        "over seeds": _interval(_over_seeds(before, after)),
+        "over images": _format_interval(ends),
+        "over seeds": _format_interval(_interval_over_seeds(before, after)),
         "other answers": f"{disagreement(itertools.product(before, after)):.1%}",
         "between seeds": f"{disagreement(within):.1%}" if within else "",
     }
 
 
-def _over_seeds(before, after):
-    """Ends of Welch's 95 % interval of the change; none where the seeds tell nothing of a spread"""
+def _interval_over_seeds(
+    before: Sequence[ComparedRun], after: Sequence[ComparedRun]
+) -> tuple[float, ...]:
+    """Ends of Welch's 95 % interval of the change; () where it has no standard deviation."""
     one, other = ([run.evaluation["accuracy"] for run in runs] for runs in (before, after))
     if min(len(one), len(other)) < 2 or len({*one}) == len({*other}) == 1:
         return ()
     return tuple(ttest_ind(other, one, equal_var=False).confidence_interval(0.95))
 
 
-def _interval(ends):
+def _format_interval(ends: Iterable[float]) -> str:
     return " to ".join(f"{100 * end:+.1f}" for end in ends)
 
 
-def _differences(groups):
-    """The fields in which the groups, or the runs of one, differ"""
-    told = {
-        name: {"runs": [run.path for run in runs]} | _values(runs) for name, runs in groups.items()
+def _differences_table(groups: Groups) -> str:
+    """A table of the fields in which the groups, or runs of the first group, differ."""
+    columns = {
+        name: {"runs": [run.path for run in runs], **_field_values(runs)}
+        for name, runs in groups.items()
     }
-    fields = dict.fromkeys(field for values in told.values() for field in values)
+    fields = dict.fromkeys(field for column in columns.values() for field in column)
     rows = []
     for field in fields:
-        cells = [values.get(field, []) for values in told.values()]
+        cells = [column.get(field, []) for column in columns.values()]
         if field == "runs" or len(cells[0]) > 1 or any(cell != cells[0] for cell in cells):
             rows.append((field, *(escape(", ".join(cell)) for cell in cells)))
-    return tabulate(rows, ("", *told), tablefmt="github", disable_numparse=True)
+    return markdown_table(rows, ("", *columns))
 
 
-def _values(runs):
-    """{field: the texts it has in these runs, without those that repeat}"""
-    made = [{**run.recipe, **run.made} for run in runs]
-    fields = dict.fromkeys(field for one in made for field in one)
-    return {field: sorted({str(one.get(field, "")) for one in made}) for field in fields}
+def _field_values(runs: Sequence[ComparedRun]) -> dict[str, list[str]]:
+    """{field: its different values in these runs, as texts}."""
+    settings = [{**run.recipe, **run.environment} for run in runs]
+    fields = dict.fromkeys(field for one in settings for field in one)
+    return {field: sorted({str(one.get(field, "")) for one in settings}) for field in fields}
 
 
-def _curves(groups):
-    """Validation accuracy of all groups, or their loss where one has none -> Figure, or None"""
+def _validation_figure(groups: Groups) -> Figure | None:
+    """Validation accuracy of all groups over epochs, or their loss if a run has no accuracy."""
     histories = {
         name: [run.history for run in runs if "epoch" in run.history]
         for name, runs in groups.items()
     }
-    histories = {name: found for name, found in histories.items() if found}
+    histories = {name: runs for name, runs in histories.items() if runs}
     if not histories:
         return None
-    labelled = all("val_accuracy" in one for found in histories.values() for one in found)
+    labelled = all("val_accuracy" in history for runs in histories.values() for history in runs)
     column, title = ("val_accuracy", "validation accuracy") if labelled else ("val_loss", "loss")
     return figures.seeds(
-        {name: [one[column] for one in found] for name, found in histories.items()}, title
+        {name: [history[column] for history in runs] for name, runs in histories.items()}, title
     )

@@ -1,16 +1,16 @@
-"""Markdown text and its pictures -> the same as one HTML file that asks for nothing else."""
+"""Markdown text and its pictures -> one HTML file that loads nothing else."""
 
 import base64
 import html
 import pathlib
-import re
 import string
 
 from markdown_it import MarkdownIt
 
+from training.reports.markdown import escape
 from vit_keras.utils.files import write_text
 
-# The policy makes sure of it: no browser loads anything from elsewhere for such a page.
+# The Content-Security-Policy makes browsers refuse to load anything for such a page.
 PAGE = string.Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -46,31 +46,23 @@ $body</body>
 """)
 
 
-def write_page(path, title, text):
-    """Writes the same page twice, each file whole or not at all: PATH.html, then PATH.md.
+def write_page(path: str | pathlib.Path, title: str, text: str) -> None:
+    """Writes one page as PATH.html and then as PATH.md, each file complete or not at all.
 
     Args:
-        path: of both files, without their suffix; the text's pictures lie in the same folder.
+        path: of both files, without a suffix; the text's pictures lie in the same folder.
         title: any text.
-        text: Markdown, without a heading of the first rank.
+        text: Markdown, without a heading of the first level.
     """
     path = pathlib.Path(path)
     text = f"# {escape(title)}\n\n{text}\n"
-    body = _with_pictures(text, path.parent)
+    body = _to_html(text, path.parent)
     write_text(path.with_suffix(".html"), PAGE.substitute(title=html.escape(title), body=body))
     write_text(path.with_suffix(".md"), text)
 
 
-def escape(text):
-    """Any text -> Markdown that shows it as it is, within a line or the cell of a table"""
-    # What means nothing is left as people read it: brackets without an address behind them, and
-    # underscores within words.
-    special = r"[\\`*~<&|$#]|\](?=\()|(?<![^\W_])_|_(?![^\W_])"
-    return re.sub(special, r"\\\g<0>", " ".join(str(text).split()))
-
-
-def _with_pictures(text, folder):
-    """Markdown -> HTML with its pictures inside; HTML within the text is shown, and does nothing"""
+def _to_html(text: str, folder: pathlib.Path) -> str:
+    """Markdown -> HTML with its pictures inside; HTML within the text is shown as text."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     for picture in (child for token in tokens for child in token.children or ()):

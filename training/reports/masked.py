@@ -1,34 +1,37 @@
-"""Run folder of masked pre-training -> report.md and report.html."""
+"""Evaluated masked model -> the picture and sections of its report."""
 
-from training.reports.html import write_page
-from training.reports.sections import provenance_sections, read_record, summary, training_section
+from typing import TYPE_CHECKING, Any
+
+from training.reports.sections import Report
+from training.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 
-def write_pretraining_report(run, recipe, evaluation):
-    """Writes report.html and report.md, beside inpainting.png, which is there, into the run folder.
+def pretraining_report(run: RunFolder, recipe: "Recipe", evaluation: dict[str, Any]) -> Report:
+    """Describes a run of masked pre-training; inpainting.png is in the run folder.
 
     Args:
-        run: path of a run folder with all that is no report.
-        recipe: Recipe with `pretrain`.
-        evaluation: that of evaluation.json, with a "loss".
+        run: RunFolder.
+        recipe: Recipe with the task "mae" or "mim".
+        evaluation: the content of evaluation.json, with a "loss".
     """
-    given = " Brightness and contrast of a hidden patch are the original's." * (
-        recipe.pretrain == "mae" and recipe.decoder.get("normalised", True)
-    )
-    record = read_record(run)
+    given = ""
+    if recipe.task == "mae" and recipe.masking.decoder.get("normalised", True):
+        given = " Brightness and contrast of a hidden patch are the original's."
     images = f"{evaluation['images']:,} {evaluation['split']} images"
-    sections = [
-        summary(record, evaluation, [("**loss**", f"**{evaluation['loss']:.4f}** on {images}")]),
-        f"""Its encoder is fine-tuned with
+    introduction = f"""Fine-tune its encoder with
 
-    python -m training fit finetune --weights {run} --data LABELLED""",
-        training_section(run),
-        f"""## What it fills in
+    python -m training fit finetune --weights {run} --data LABELLED"""
+    section = f"""## Reconstructions
 
-Images the model was not trained on, what it saw of them, and what it filled in.{given}
+Images the model was not trained on, their visible patches, and the patches it filled in.{given}
 
-![inpainting](inpainting.png)""",
-        *provenance_sections(record, recipe),
-    ]
-    title = f"{recipe.variant}, {recipe.pretrain.upper()} on {recipe.data}"
-    write_page(run / "report", title, "\n\n".join(sections))
+![inpainting](inpainting.png)"""
+    return Report(
+        title=f"{recipe.model.variant}, {recipe.task.upper()} on {recipe.data.dataset}",
+        quality=[("**loss**", f"**{evaluation['loss']:.4f}** on {images}")],
+        introduction=introduction,
+        sections=[section],
+    )

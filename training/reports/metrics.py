@@ -1,34 +1,34 @@
 """Model + labelled images -> accuracy, calibration, and precision and recall per class."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
-from tabulate import tabulate
 
-from training.reports.html import escape
+from training.data.examples import Examples
+from training.reports.markdown import escape, markdown_table
 
-BINS = 15  # of confidence; those of arXiv:1706.04599
+BINS = 15  # of confidence, as in arXiv:1706.04599
 
 
-def evaluate(probabilities, examples):
-    """Metrics of predictions, as JSON-ready values.
+def evaluate(probabilities: np.ndarray, examples: Examples) -> dict[str, Any]:
+    """Computes metrics of predictions, as JSON-ready values.
 
     Args:
-        probabilities: (count, classes).
-        examples: the Examples they were made for.
+        probabilities: (count, classes), of `examples`.
+        examples: the images evaluated.
 
     Returns:
-        {"images", "accuracy", "interval" (of the accuracy, 95 %), "top5_accuracy" (above five
-        classes), "ece" (expected calibration error), "per_class": {name: {"precision", "recall",
-        "f1", "images"}}}; fractions of 1. The interval is Wilson's, which holds for few images and
-        near 0 and 1, too (Brown, Cai and DasGupta, Statistical Science 16, 2001).
+        {"images", "accuracy", "interval" (of the accuracy, 95 %), "top5_accuracy" (with more than
+        five classes), "ece" (expected calibration error), "per_class": {name: {"precision",
+        "recall", "f1", "images"}}}, all fractions of 1. The interval is Wilson's, which also holds
+        for few images and near 0 and 1 (Brown, Cai and DasGupta, Statistical Science 16, 2001).
     """
     classes = np.arange(len(examples.class_names))
     predicted = probabilities.argmax(axis=1)
-    scores = precision_recall_fscore_support(
-        examples.labels, predicted, labels=classes, zero_division=0.0
-    )
-    evaluation: dict[str, object] = {"images": len(examples)}
+    evaluation: dict[str, Any] = {"images": len(examples)}
     evaluation["accuracy"] = float(accuracy_score(examples.labels, predicted))
     right = int((predicted == examples.labels).sum())
     interval = binomtest(right, len(examples)).proportion_ci(method="wilson")
@@ -39,7 +39,16 @@ def evaluate(probabilities, examples):
         )
     images, accuracy, confidence = reliability(probabilities, examples.labels)
     evaluation["ece"] = float(images @ np.abs(accuracy - confidence)) / len(examples)
-    evaluation["per_class"] = {
+    evaluation["per_class"] = _scores_per_class(predicted, examples)
+    return evaluation
+
+
+def _scores_per_class(predicted: np.ndarray, examples: Examples) -> dict[str, dict[str, Any]]:
+    classes = np.arange(len(examples.class_names))
+    scores = precision_recall_fscore_support(
+        examples.labels, predicted, labels=classes, zero_division=0.0
+    )
+    return {
         name: {
             "precision": float(precision),
             "recall": float(recall),
@@ -48,34 +57,37 @@ def evaluate(probabilities, examples):
         }
         for name, precision, recall, f1, images in zip(examples.class_names, *scores, strict=True)
     }
-    return evaluation
 
 
-def reliability(probabilities, labels):
-    """How often predictions of about the same confidence are right (arXiv:1706.04599, section 2).
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Measures how often predictions of similar confidence are right.
+
+    A prediction's confidence is its highest probability (arXiv:1706.04599, section 2).
 
     Args:
         probabilities: (count, classes).
         labels: int (count,).
 
     Returns:
-        images, accuracy, confidence, each (15,): how many images have a highest probability in
-        ((m - 1) / 15, m / 15], the fraction of them that is right, and their mean highest
-        probability; 0 where there are none.
+        images, accuracy, confidence, each (15,): the number of images with a confidence in
+        ((m - 1) / 15, m / 15], the fraction of them that is right, and their mean confidence; 0 in
+        empty bins.
     """
-    highest = probabilities.max(axis=1)
+    confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    inner = np.arange(1, BINS) / BINS
-    bins = np.digitize(highest, inner, right=True)
-    images, accuracy, confidence = (
-        np.bincount(bins, weights, BINS) for weights in (None, right, highest)
+    inner_edges = np.arange(1, BINS) / BINS
+    bins = np.digitize(confidence, inner_edges, right=True)
+    images, right_images, total_confidence = (
+        np.bincount(bins, weights, BINS) for weights in (None, right, confidence)
     )
-    some = np.maximum(images, 1)
-    return images, accuracy / some, confidence / some
+    divisor = np.maximum(images, 1)
+    return images, right_images / divisor, total_confidence / divisor
 
 
-def format_evaluation(evaluation):
-    """The evaluation as a Markdown table, above it a line with the totals."""
+def format_evaluation(evaluation: Mapping[str, Any]) -> str:
+    """Returns a line with the totals of an `evaluate`, and a Markdown table of its classes."""
     low, high = evaluation["interval"]
     line = f"Accuracy {evaluation['accuracy']:.1%} on {evaluation['images']:,} images"
     if evaluation.get("split"):
@@ -87,8 +99,9 @@ def format_evaluation(evaluation):
     return f"{line}\n\n{format_classes(evaluation)}"
 
 
-def format_classes(evaluation):
-    """Precision and recall of every class as a Markdown table"""
+def format_classes(evaluation: Mapping[str, Any]) -> str:
+    """Returns a Markdown table with precision and recall of every class."""
     rows = [(escape(name), *scores.values()) for name, scores in evaluation["per_class"].items()]
     headers = ("class", "precision", "recall", "F1", "images")
-    return tabulate(rows, headers, tablefmt="pipe", floatfmt=".3f", disable_numparse=[0])
+    # The names are text, the others numbers.
+    return markdown_table(rows, headers, tablefmt="pipe", floatfmt=".3f", disable_numparse=[0])

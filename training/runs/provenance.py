@@ -5,13 +5,14 @@ import datetime
 import os
 import pathlib
 import platform
-import re
 import shutil
 import subprocess
 import sys
 from importlib import metadata
 
 import tensorflow as tf
+
+from training.runs.machine import processor_name
 
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 
@@ -26,10 +27,10 @@ def describe_run(recipe, config, preprocessing):
     """
     return {
         "recipe": recipe.as_dict(),
-        "model": dataclasses.asdict(config),
+        "model": config.to_fields(),
         "preprocessing": dataclasses.asdict(preprocessing),
         "command": sys.argv,
-        "seed": recipe.seed,
+        "seed": recipe.execution.seed,
         "versions": versions(),
         "machine": _machine(),
         "commit": _commit(),
@@ -45,14 +46,11 @@ def versions():
 
 def _machine():
     """'AMD EPYC 7B13, 2 cores', and the names of GPUs"""
-    info = pathlib.Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*: (.+)$", info.read_text(), re.M) if info.exists() else None
-    processor = named[1] if named else platform.machine()
     gpus = (
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
     )
-    return ", ".join([processor, f"{os.cpu_count()} cores", *gpus])
+    return ", ".join([processor_name(), f"{os.cpu_count()} cores", *gpus])
 
 
 def _commit():

@@ -1,135 +1,141 @@
-"""Recipe with a teacher + student -> Teacher, and its answers to all training images."""
+"""Images + a teacher -> classes: knowledge distillation as in DeiT."""
 
-import json
+import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from training.data.examples import Examples
 from training.data.pipeline import evaluation_batches
-from vit_keras.images.preprocessing import Preprocessing
-from vit_keras.model import ViT, load_any
-from vit_keras.tasks.distillation import Teacher
-from vit_keras.utils.errors import InputError, first_line
-from vit_keras.weights import from_weights
-from vit_keras.weights.fetch import in_run_folder
+from training.model.trainer import Objective
+from training.rules import INNER_FRACTION, POSITIVE, check_fields, one_of, refuse
+from training.tasks.classification import (
+    BATCH_SIZE,
+    Classification,
+    ClassTargets,
+    class_losses,
+    class_targets,
+)
+from training.tasks.teacher import load_teacher
+from vit_keras import Distiller, Teacher, ViT
+from vit_keras.tasks.distillation import DISTILLATIONS
+from vit_keras.utils.errors import InputError
+from vit_keras.weights import PUBLISHED
 
-BATCH_SIZE = 64
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 
-def load_teacher(recipe, student):
-    """The teacher that a recipe names, for a student.
+@dataclasses.dataclass(frozen=True)
+class DistillationOptions:
+    """Learning from a teacher as well, task "distillation" (DeiT, arXiv:2012.12877).
 
-    A ViT, from wherever `from_weights` takes it, says itself how images are prepared for it and
-    what its classes are called; so does a SavedModel that `python -m export` wrote. To any other
-    .keras file or SavedModel images are given as teacher_mean and teacher_std say, and its classes
-    are taken to be in the student's order. It may give logits or probabilities.
+    Attributes:
+        teacher: a .keras file, a run folder, a SavedModel, or any source of `weights`.
+        distillation_loss: "hard", cross-entropy with the class the teacher predicts; or "soft",
+            the divergence from its probabilities.
+        teacher_weight: weight of the teacher's loss; the labels' loss has the rest. The paper's is
+            0.5 for "hard", 0.1 for "soft".
+        temperature: of "soft".
+        teacher_mean: mean by which the teacher's input is normalised, as a fraction of 255, where
+            its files do not say; the model's own by default.
+        teacher_std: like teacher_mean.
+        teacher_cache: whether the teacher's probabilities are computed once for each image without
+            augmentation, and not for every augmented image; MixUp and CutMix mix them.
+    """
+
+    teacher: str = ""
+    distillation_loss: str = "hard"
+    teacher_weight: float = 0.5
+    temperature: float = 3.0
+    teacher_mean: tuple[float, ...] = ()
+    teacher_std: tuple[float, ...] = ()
+    teacher_cache: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            {
+                "distillation_loss": one_of(DISTILLATIONS),
+                "teacher_weight": INNER_FRACTION,
+                "temperature": POSITIVE,
+            },
+        )
+
+
+class Distillation(Classification):
+    """Learns the classes of images from labels and from a teacher."""
+
+    def check(self, recipe: "Recipe") -> None:
+        if recipe.fine_tuning.trainable == "head":
+            refuse("trainable", "head", "another one with task=distillation")
+
+    def check_sources(self, recipe: "Recipe") -> None:
+        teacher = recipe.distillation.teacher
+        if not teacher:
+            raise InputError("task=distillation needs a teacher; name one with --teacher MODEL.")
+        if not ("://" in teacher or teacher in PUBLISHED or pathlib.Path(teacher).exists()):
+            raise InputError(f"the teacher {teacher} does not exist.")
+
+    def objective(self, recipe: "Recipe", model: ViT, train: Examples) -> Objective:
+        options = recipe.distillation
+        teacher: Teacher | None = load_teacher(options, model)
+        targets = class_targets(recipe, train)
+        if options.teacher_cache:
+            targets = DistillationTargets(targets, teacher_probabilities(teacher, model, train))
+            teacher = None
+
+        def wrap(student):
+            return Distiller(
+                student,
+                teacher,
+                options.distillation_loss,
+                options.teacher_weight,
+                options.temperature,
+            )
+
+        return Objective(targets, wrap, lambda: class_losses(recipe))
+
+
+class DistillationTargets:
+    """Class targets followed by the teacher's probabilities, which are mixed like the labels.
 
     Args:
-        recipe: Recipe.
-        student: ViT.
-
-    Returns:
-        Teacher.
-
-    Raises:
-        InputError: for what is no such model, and for one that does not fit the student.
+        targets: ClassTargets of the same examples.
+        probabilities: float32 (count, classes), the teacher's for each example.
     """
-    path = in_run_folder(pathlib.Path(recipe.teacher))
-    names: tuple[str, ...] = ()
-    preprocessing = None
-    if found := list(path.glob("*/saved_model.pb")):
-        raise InputError(f"the teacher {path} has versions; name one, such as {found[0].parent}.")
-    if (path / "saved_model.pb").is_file():
-        model = _saved_model(path)
-        extra = path / "assets.extra"
-        if (extra / "preprocessing.json").is_file():
-            preprocessing = Preprocessing(**json.loads((extra / "preprocessing.json").read_text()))
-            names = tuple((extra / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1])
-    elif path.suffix == ".keras" and "://" not in recipe.teacher:
-        model = load_any(path)
-    else:
-        model = from_weights(recipe.teacher)
-    if isinstance(model, ViT):
-        if not model.config.num_classes:
-            raise InputError(f"the teacher {recipe.teacher} has no classes.")
-        return Teacher(model, student)
-    # Subclassed models do not tell.
-    shape = getattr(model, "input_shape", (None, None, None, student.config.channels))
-    if not (isinstance(shape, tuple) and len(shape) == 4):
-        raise InputError(f"the teacher {path} takes no batch of images. Its input: {shape}.")
-    preprocessing = preprocessing or _stated(recipe, student, shape)
-    shares = _answer_to_noise(model, preprocessing, path)
-    classes = len(names) or student.config.num_classes
-    if shares.shape[1] != classes:
-        raise InputError(
-            f"the teacher {path} tells {shares.shape[1]} classes apart, the student {classes}."
-        )
-    # No logits are shares of one by chance; half precision rounds.
-    probabilities = np.all(shares >= 0) and np.allclose(shares.sum(axis=1), 1, atol=2e-2)
-    return Teacher(model, student, preprocessing, names, bool(probabilities))
+
+    def __init__(self, targets: ClassTargets, probabilities: np.ndarray) -> None:
+        self.targets = targets
+        self.probabilities = tf.constant(probabilities)
+
+    def rows(self, indices: tf.Tensor) -> tf.Tensor:
+        """One-hot labels and the teacher's probabilities, float32 (count, 2 * classes)."""
+        labels = self.targets.rows(indices)
+        return tf.concat([labels, tf.gather(self.probabilities, indices)], axis=1)
+
+    def finish(self, images: tf.Tensor, rows: tf.Tensor, seed: tf.Tensor) -> tuple:
+        """As `ClassTargets.finish`, with targets (count, 2 * classes)."""
+        classes = self.targets.classes
+        images, labels, *weights = self.targets.finish(images, rows[:, :classes], seed)
+        return images, tf.concat([labels, rows[:, classes:]], axis=1), *weights
 
 
-def answers(teacher, student, examples):
-    """What a teacher says about each image without augmentation -> probabilities, float32
+def teacher_probabilities(teacher: Teacher, student: ViT, examples: Examples) -> np.ndarray:
+    """Computes a teacher's probabilities for each image without augmentation.
+
+    Args:
+        teacher: Teacher.
+        student: the ViT whose input the teacher takes.
+        examples: Examples.
 
     Returns:
-        (count, classes)
+        float32 (count, classes).
     """
     batches = evaluation_batches(examples, student.preprocessing, BATCH_SIZE)
-    asked = keras.Model(student.input, teacher(student.input))
-    logits = asked.predict(batches.map(lambda images, labels: images), verbose=0)
+    model = keras.Model(student.input, teacher(student.input))
+    logits = model.predict(batches.map(lambda images, labels: images), verbose=0)
     return np.asarray(keras.ops.softmax(logits))
-
-
-def _saved_model(path):
-    """A SavedModel's signature from images to logits, or else its default one, as a Keras model"""
-    try:
-        signatures = tf.saved_model.load(path).signatures
-    except Exception as error:  # a broken file can fail in any of its layers
-        raise InputError(f"{path} cannot be loaded as a SavedModel: {first_line(error)}") from error
-    name = "serve_logits" if "serve_logits" in signatures else "serving_default"
-    if name not in signatures:
-        raise InputError(f"the teacher {path} has no signature serving_default.")
-    inputs = list(signatures[name].structured_input_signature[1].values())
-    outputs = signatures[name].structured_outputs
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs) != 1:
-        raise InputError(
-            f"the teacher {path} must take one batch of images and give one output for each. Its "
-            f"{name} takes {', '.join(map(str, inputs))} and gives {', '.join(outputs)}."
-        )
-    images = keras.Input(inputs[0].shape[1:], dtype=inputs[0].dtype.name)
-    answer = keras.layers.TFSMLayer(path, call_endpoint=name)(images)
-    return keras.Model(images, next(iter(answer.values())))
-
-
-def _stated(recipe, student, shape):
-    """The Preprocessing of a model that does not say it"""
-    seen, channels = student.preprocessing, shape[-1]
-
-    def numbers(stated, own):
-        values = stated or own
-        return values * channels if len(values) == 1 else values
-
-    return Preprocessing(
-        tuple(side or own for side, own in zip(shape[1:3], seen.image_size, strict=True)),
-        mean=numbers(recipe.teacher_mean, seen.mean),
-        std=numbers(recipe.teacher_std, seen.std),
-    )
-
-
-def _answer_to_noise(model, preprocessing, path):
-    """(4, classes), what a model says about random pixels"""
-    size = (4, *preprocessing.image_size, preprocessing.channels)
-    pixels = np.random.default_rng(0).integers(0, 256, size).astype("float32")
-    images = preprocessing.normalise(pixels)
-    try:
-        answer = model.predict_on_batch(np.asarray(images))
-    except Exception as error:  # of whatever layers it is made of
-        raise InputError(
-            f"the teacher {path} cannot see images of {size[1:]}: {first_line(error)}"
-        ) from error
-    if not (isinstance(answer, np.ndarray) and answer.ndim == 2):
-        raise InputError(f"the teacher {path} must give one row of logits for each image.")
-    return answer.astype("float32")

@@ -5,7 +5,7 @@ import functools
 
 import keras
 
-from vit_keras.config import as_image_size
+from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
 
 RESIZES = ("squash", "crop")

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from vit_keras.config import POSITIONS, check_choice, check_integer
+from vit_keras.config import POSITIONS
 from vit_keras.layers.positions import sincos2d
+from vit_keras.utils.checks import check_choice, check_integer, check_sincos_width
 from vit_keras.utils.errors import InputError
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
@@ -108,8 +109,8 @@ class PatchEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         check_integer("width", width, minimum=1)
         check_choice("positions", positions, POSITIONS)
-        if positions == "sincos2d" and width % 4:
-            raise InputError(f"sincos2d positions need a width divisible by 4. Got width={width}.")
+        if positions == "sincos2d":
+            check_sincos_width(width)
         self.width = width
         self.grid = tuple(grid)
         self.cls_token = cls_token

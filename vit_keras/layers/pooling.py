@@ -1,14 +1,18 @@
 """Transformed tokens -> one pooled token for each image."""
 
+from typing import Any, ClassVar
+
 import keras
 import numpy as np
 from keras import ops
 
-from vit_keras.config import check_choice
+from vit_keras.config import BlockConfig
 from vit_keras.layers.attention import join_heads, softmax, split_heads
+from vit_keras.layers.block_layer import BlockLayer
 from vit_keras.layers.merging import tokens_and_sizes
 from vit_keras.layers.mlp import MLP
 from vit_keras.layers.norm import LayerNorm
+from vit_keras.utils.checks import check_choice
 
 _register = keras.saving.register_keras_serializable(package="vit_keras")
 
@@ -53,7 +57,7 @@ class Pool(keras.layers.Layer):
 
 
 @_register
-class AttentionPool(keras.layers.Layer):
+class AttentionPool(BlockLayer):
     """A learned probe attends to the patch tokens, and an MLP follows: the "MAP" head.
 
     (batch, tokens, width) -> (batch, width). arXiv:2106.04560, section 3.2, and big_vision's
@@ -67,13 +71,27 @@ class AttentionPool(keras.layers.Layer):
         prefix: how many tokens stand before the patches; they are left out, as in timm.
     """
 
-    def __init__(self, heads, mlp_width, norm_epsilon=1e-6, gelu="exact", prefix=0, **kwargs):
-        super().__init__(**kwargs)
+    block_arguments: ClassVar[dict[str, str]] = {
+        "heads": "heads",
+        "mlp_width": "mlp_width",
+        "norm_epsilon": "norm_epsilon",
+        "gelu": "gelu",
+    }
+
+    def __init__(
+        self,
+        heads: int | None = None,
+        mlp_width: int | None = None,
+        *,
+        prefix: int = 0,
+        block: BlockConfig | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(block, heads=heads, mlp_width=mlp_width, **options)
         self.prefix = prefix
-        self.heads = heads
-        self.mlp_width = mlp_width
-        self.norm_epsilon = norm_epsilon
-        self.gelu = gelu
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "prefix": self.prefix}
 
     def build(self, inputs_shape):
         tokens_shape, _ = tokens_and_sizes(inputs_shape)
@@ -85,8 +103,8 @@ class AttentionPool(keras.layers.Layer):
         self.query = keras.layers.Dense(width, name="query", dtype=dtype)
         self.key_value = keras.layers.Dense(2 * width, name="key_value", dtype=dtype)
         self.projection = keras.layers.Dense(width, name="projection", dtype=dtype)
-        self.norm = LayerNorm(self.norm_epsilon, name="norm", dtype=dtype)
-        self.mlp = MLP(self.mlp_width, gelu=self.gelu, name="mlp", dtype=dtype)
+        self.norm = LayerNorm(self.block.norm_epsilon, name="norm", dtype=dtype)
+        self.mlp = MLP(self.block.mlp_width, gelu=self.block.gelu, name="mlp", dtype=dtype)
         self.key_value.build(tokens_shape)
         for layer in (self.query, self.projection, self.norm, self.mlp):
             layer.build(pooled_shape)
@@ -105,10 +123,12 @@ class AttentionPool(keras.layers.Layer):
     def _attend(self, inputs):
         """-> weights (batch, heads, 1, patches), values (batch, heads, patches, width / heads)"""
         tokens, sizes = tokens_and_sizes(inputs)
-        query = split_heads(self.query(self.probe), self.heads)  # (1, heads, 1, width / heads)
+        query = split_heads(
+            self.query(self.probe), self.block.heads
+        )  # (1, heads, 1, width / heads)
         query = query * query.shape[-1] ** -0.5
         key, value = (
-            split_heads(x, self.heads)
+            split_heads(x, self.block.heads)
             for x in ops.split(self.key_value(tokens[:, self.prefix :]), 2, axis=-1)
         )
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_keras.config import as_image_size, check_choice
 from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.layers.positions import resize_matrix
-from vit_keras.model import ViT
+from vit_keras.model import HEADS, ViT
 from vit_keras.tasks.losses import AsGiven
+from vit_keras.utils.checks import as_image_size, check_choice
 from vit_keras.utils.errors import InputError, did_you_mean
 
 
@@ -147,7 +147,7 @@ class Distiller(keras.Model):
     def __init__(self, student, teacher=None, kind="hard", share=0.5, temperature=3.0):
         check_choice("distillation", kind, DISTILLATIONS)
         super().__init__(name=student.name)
-        names = ("head", "head_dist" if student.config.distilled else "head")
+        names = HEADS if student.config.distilled else (HEADS[0], HEADS[0])
         heads = [student.get_layer(name).output for name in names]
         self.heads = keras.Model(student.input, heads)
         if teacher and not isinstance(teacher, Teacher):

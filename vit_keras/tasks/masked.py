@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from vit_keras.config import ViTConfig
+from vit_keras.config import BlockConfig, ViTConfig
 from vit_keras.layers.embedding import Patches
 from vit_keras.layers.positions import sincos2d
 from vit_keras.model import ViT, check_fits, default_preprocessing, embed, norm, transform
@@ -52,11 +52,13 @@ class DecoderConfig:
         return ViTConfig(
             width=self.width,
             depth=self.depth,
-            heads=self.heads,
-            mlp_width=self.mlp_width,
-            norm_epsilon=encoder.norm_epsilon,
-            gelu=encoder.gelu,
-            qkv_bias=encoder.qkv_bias,
+            block=BlockConfig(
+                heads=self.heads,
+                mlp_width=self.mlp_width,
+                norm_epsilon=encoder.block.norm_epsilon,
+                gelu=encoder.block.gelu,
+                qkv_bias=encoder.block.qkv_bias,
+            ),
         )
 
 
@@ -69,6 +71,8 @@ class MaskedAutoencoder(ViT):
     Attributes:
         decoder: DecoderConfig; the others are those of `ViT`.
     """
+
+    task = "mae"
 
     def __init__(self, *args, decoder, **kwargs):
         super().__init__(*args, **kwargs)
@@ -90,6 +94,8 @@ class MaskedImageModel(ViT):
 
     It knows its loss: after `compile(optimizer)` it fits batches of {"images", "masked"}.
     """
+
+    task = "mim"
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """`mim_loss` of a batch"""
@@ -116,7 +122,7 @@ def build_mae(variant="vit_b16", *, decoder=None, preprocessing=None, name=None,
     config, preprocessing = _to_be_masked(variant, preprocessing, overrides)
     decoder = decoder or DecoderConfig()
     patches = config.grid[0] * config.grid[1]
-    prefix = sum(config.prefix_tokens.values())
+    prefix = config.prefix_count
     images = keras.Input((*config.image_size, config.channels), name="images")
     noise = keras.Input((patches,), name="noise")
     tokens = embed(config, images)
@@ -134,7 +140,7 @@ def build_mae(variant="vit_b16", *, decoder=None, preprocessing=None, name=None,
         {"images": images, "noise": noise},
         {"prediction": prediction, "mask": mask},
         name=name or "mae",
-        config=dataclasses.asdict(config),
+        config=config.to_fields(),
         preprocessing=dataclasses.asdict(preprocessing),
         decoder=dataclasses.asdict(decoder),
     )
@@ -157,14 +163,14 @@ def build_mim(variant="vit_b16", *, preprocessing=None, name=None, **overrides):
     images = keras.Input((*config.image_size, config.channels), name="images")
     masked = keras.Input((rows * columns,), name="masked")
     tokens = norm(config, "norm")(transform(config, embed(config, images, masked))[0])
-    x = WithoutPrefix(sum(config.prefix_tokens.values()), name="patch_tokens")(tokens)
+    x = WithoutPrefix(config.prefix_count, name="patch_tokens")(tokens)
     pixels = config.patch_size**2 * config.channels
     x = keras.layers.Dense(pixels, name="reconstruction", dtype="float32")(x)
     return MaskedImageModel(
         {"images": images, "masked": masked},
         Unpatch(config.grid, config.patch_size, name="images_again", dtype="float32")(x),
         name=name or "mim",
-        config=dataclasses.asdict(config),
+        config=config.to_fields(),
         preprocessing=dataclasses.asdict(preprocessing),
     )
 

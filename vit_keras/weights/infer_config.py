@@ -3,8 +3,9 @@
 import math
 import re
 
-from vit_keras.config import ViTConfig, as_image_size
+from vit_keras.config import ViTConfig
 from vit_keras.tasks.masked import DecoderConfig
+from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
 from vit_keras.variants import VARIANTS
 from vit_keras.weights.families.name_table import PATCH_KERNEL, POSITIONS
@@ -76,7 +77,7 @@ def infer_config(ours, known, image_size=None, weights_image_size=None, otherwis
             f"checkpoint has {rows} positions."
         )
     fields["image_size"] = tuple(side * fields["patch_size"] for side in grid)
-    return ViTConfig(**fields), tuple(assumed)
+    return ViTConfig.from_fields(**fields), tuple(assumed)
 
 
 def infer_decoder(ours, known):
@@ -94,7 +95,7 @@ def infer_decoder(ours, known):
 
 
 _HEADS = {
-    config.width: config.heads
+    config.width: config.block.heads
     for name, config in VARIANTS.items()
     if name.startswith(("vit_ti16", "vit_s16", "vit_m16", "vit_b16", "vit_l16", "vit_h14", "vit_g"))
     or name == "vit_so400m14"

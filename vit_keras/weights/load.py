@@ -4,12 +4,13 @@ import logging
 import pathlib
 import re
 
-from vit_keras.config import check_integer
+from vit_keras.config import check_fields
 from vit_keras.images.preprocessing import Preprocessing
-from vit_keras.model import ViT, build_vit, get_config
+from vit_keras.model import HEADS, ViT, build_vit, get_config
 from vit_keras.tasks.masked import build_mae, build_mim
+from vit_keras.utils.checks import check_integer
 from vit_keras.utils.errors import InputError
-from vit_keras.variants import check_fields, resolve_config
+from vit_keras.variants import resolve_config
 from vit_keras.weights.assign import LoadReport, assign
 from vit_keras.weights.checkpoint import shortened
 from vit_keras.weights.read import read_weights
@@ -91,7 +92,7 @@ def from_weights(
         model = build_vit(config, class_names=names, **options)
     report = assign(model, weights, keep_head=new_head)
     for layer in model.layers:
-        if new_head and layer.name in ("head", "head_dist"):
+        if new_head and layer.name in HEADS:
             layer.set_weights([weight * 0 for weight in layer.get_weights()])
     for sentence in report.changed:
         logger.warning("%s: %s", report.source, sentence)
@@ -122,10 +123,11 @@ def load_weights(
     """
     config = get_config(model)
     weights = read_weights(
-        source, sha256, config.image_size, weights_image_size, {}, heads=config.heads
+        source, sha256, config.image_size, weights_image_size, {}, heads=config.block.heads
     )
     report = assign(model, weights, keep_head)
-    pairs = {name: (getattr(weights.config, name), getattr(config, name)) for name in _COMPARED}
+    of_checkpoint, of_model = weights.config.to_fields(), config.to_fields()
+    pairs = {name: (of_checkpoint[name], of_model[name]) for name in _COMPARED}
     for name in ("mean", "std"):
         pairs[name] = weights.preprocessing[name], getattr(model.preprocessing, name)
     for name, (theirs, own) in pairs.items():

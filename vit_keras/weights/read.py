@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from vit_keras.config import ViTConfig, as_image_size
+from vit_keras.config import ViTConfig
 from vit_keras.model import ViT, get_config, load_model
 from vit_keras.tasks.masked import DecoderConfig, MaskedAutoencoder
+from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
 from vit_keras.weights.checkpoint import read_checkpoint, shortened
 from vit_keras.weights.families.facebook import FACEBOOK
@@ -101,8 +102,7 @@ def read_weights(source, sha256, image_size, weights_image_size, overrides, head
         ours=ours,
         unknown=tuple(unknown),
         names=frozenset(prepared.arrays),
-        config=dataclasses.replace(
-            config,
+        config=config.replace(
             position_resize=known.get("position_resize", family.position_resize),
         ),
         decoder=decoder,

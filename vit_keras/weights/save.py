@@ -1,15 +1,15 @@
 """A model -> a weights file that other people's code reads."""
 
-import dataclasses
 import json
 import logging
 import pathlib
 
 import numpy as np
 
-from vit_keras.config import ViTConfig, check_choice
+from vit_keras.config import ViTConfig
 from vit_keras.layers.positions import sincos2d
 from vit_keras.model import ViT, get_config
+from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing
 from vit_keras.weights.checkpoint import shortened
@@ -67,9 +67,9 @@ def save_weights(model, path, format):
         always_read["norm_epsilon"] = 1e-5 if config.pre_norm else 1e-6
     if format == "google" and config.pooling != "cls":
         always_read["cls_token"] = False
-        config = dataclasses.replace(config, cls_token="cls" in config.prefix_tokens)
+        config = config.replace(cls_token="cls" in config.prefix_tokens)
     for field, always in always_read.items():
-        own = getattr(config, field)
+        own = config.to_fields()[field]
         if own == always:
             continue
         if field not in _TOLD:
@@ -128,13 +128,13 @@ def _theirs(model, family):
     ours = weights_of(model)
     if config.positions == "sincos2d":  # in no other format fixed: written out
         rows, columns = config.grid
-        prefix = np.zeros((sum(config.prefix_tokens.values()), config.width), "float32")
+        prefix = np.zeros((config.prefix_count, config.width), "float32")
         table = np.concatenate([prefix, sincos2d(rows, columns, config.width)])
         ours[POSITIONS] = table[np.newaxis]
     elif not config.prefix_positions and family is not TIMM:  # the others have them always
-        prefix = np.zeros((1, sum(config.prefix_tokens.values()), config.width), "float32")
+        prefix = np.zeros((1, config.prefix_count, config.width), "float32")
         ours[POSITIONS] = np.concatenate([prefix, ours[POSITIONS]], axis=1)
-    shape = Shape(config.heads, config.patch_size, config.channels)
+    shape = Shape(config.block.heads, config.patch_size, config.channels)
     theirs, unknown = to_theirs(family.rows, ours, shape)
     if unknown:
         raise InputError(

@@ -1,62 +1,63 @@
-// Pictures, dropped, chosen or from the camera -> the answer, on the page.
+// A picture (dropped, chosen or from the camera) -> its most probable classes, on the page
 
 import { loadClassifier } from "./classifier.js";
-import { preprocess, seenPart } from "./preprocess.js";
+import { preprocess, visibleRegion } from "./preprocess.js";
 
 const SHOWN = 5; // classes
-const LARGEST = 800; // pixels of the longer side, on the page
-const GLOW = [255, 0, 120]; // of attention; few things have this colour
-const OPACITY = 190; // of 255, where attention is highest
+const LONGER_SIDE = 800; // pixels, of the picture on the page
+const ATTENTION_COLOUR = [255, 0, 120]; // RGB; rare in photographs
+const OPACITY = 190; // of 255, where the attention is highest
 
-const { picture, seen, attention, file, camera, overlay, status, answers, classes, stream } =
-  Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+const elements = [...document.querySelectorAll("[id]")].map((element) => [element.id, element]);
+const { picture, preview, attention, file, camera, overlay, status, answers, classes, stream } =
+  Object.fromEntries(elements);
 
 let classifier;
-let turn = 0; // of the picture that was asked for last
+let latest = 0; // number of the picture that was chosen last
 
 function say(text, failed = false) {
   status.textContent = text;
   status.classList.toggle("failed", failed);
 }
 
-/** Classifies an ImageBitmap and shows the answer, unless another picture has come meanwhile. */
-async function look(bitmap, name, mine) {
+/** Classifies an ImageBitmap and shows the answer, unless a newer picture has been chosen. */
+async function classify(bitmap, name, number) {
   const start = performance.now();
   const pixels = preprocess(bitmap, classifier.rule);
-  const prepared = performance.now() - start;
+  const resizing = performance.now() - start;
   const answer = await classifier.classify(pixels);
-  if (mine === turn) {
+  if (number === latest) {
     draw(bitmap);
     drawAttention(answer.attention);
     list(answer.probabilities);
-    const [model, before] = [answer.milliseconds, prepared].map((time) => time.toFixed(1));
-    say(`${name}: ${model} ms in the model, ${before} ms to resize`);
+    const [model, resize] = [answer.milliseconds, resizing].map((time) => time.toFixed(1));
+    say(`${name}: ${model} ms in the model, ${resize} ms to resize`);
   }
   bitmap.close();
 }
 
 function draw(bitmap) {
-  const { x, y, width, height } = seenPart(bitmap, classifier.rule);
-  const scale = Math.min(1, LARGEST / Math.max(width, height));
-  seen.width = Math.max(1, Math.round(width * scale));
-  seen.height = Math.max(1, Math.round(height * scale));
-  const context = seen.getContext("2d");
+  const { x, y, width, height } = visibleRegion(bitmap, classifier.rule);
+  const scale = Math.min(1, LONGER_SIDE / Math.max(width, height));
+  preview.width = Math.max(1, Math.round(width * scale));
+  preview.height = Math.max(1, Math.round(height * scale));
+  const context = preview.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, x, y, width, height, 0, 0, seen.width, seen.height);
+  context.drawImage(bitmap, x, y, width, height, 0, 0, preview.width, preview.height);
   picture.classList.remove("empty");
 }
 
-/** A pixel for each patch; the style sheet stretches them over the picture. */
+/** Draws one pixel per patch; the style sheet stretches the canvas over the picture. */
 function drawAttention(map) {
   overlay.hidden = !map;
   attention.hidden = !map || !overlay.firstElementChild.checked;
   if (!map) return;
   attention.width = map.columns;
   attention.height = map.rows;
-  const most = Math.max(...map.values);
+  const largest = Math.max(...map.values);
   const pixels = new ImageData(map.columns, map.rows);
   map.values.forEach((value, index) => {
-    pixels.data.set([...GLOW, (value / most) * OPACITY], 4 * index);
+    pixels.data.set([...ATTENTION_COLOUR, (value / largest) * OPACITY], 4 * index);
   });
   attention.getContext("2d").putImageData(pixels, 0, 0);
 }
@@ -74,18 +75,18 @@ function list(probabilities) {
   answers.replaceChildren(...rows);
 }
 
-async function openFile(chosen) {
+async function openFile(image) {
   stopCamera();
-  const mine = ++turn;
+  const number = ++latest;
   let bitmap;
   try {
-    // As training decodes: without the colour profile. Upright it is by itself.
-    bitmap = await createImageBitmap(chosen, { colorSpaceConversion: "none" });
+    // Training ignores colour profiles, too. The Exif orientation is applied by default.
+    bitmap = await createImageBitmap(image, { colorSpaceConversion: "none" });
   } catch {
-    say(`${chosen.name} is no picture that this browser can read; try a JPEG or PNG.`, true);
+    say(`${image.name} is not an image that this browser can read; try a JPEG or PNG.`, true);
     return;
   }
-  await look(bitmap, chosen.name, mine);
+  await classify(bitmap, image.name, number);
 }
 
 function stopCamera() {
@@ -107,21 +108,21 @@ async function startCamera() {
     return;
   }
   camera.textContent = "Stop";
-  answers.ariaLive = "off"; // or a screen reader would never be silent
-  const mine = ++turn;
-  while (stream.srcObject && mine === turn) {
-    await look(await createImageBitmap(stream), "Camera", mine);
+  answers.ariaLive = "off"; // a screen reader would read every frame
+  const number = ++latest;
+  while (stream.srcObject && number === latest) {
+    await classify(await createImageBitmap(stream), "Camera", number);
     await new Promise(requestAnimationFrame);
   }
 }
 
 function listen() {
   file.addEventListener("change", () => {
-    if (file.files.length) guarded(openFile)(file.files[0]);
+    if (file.files.length) showErrors(openFile)(file.files[0]);
     file.value = ""; // so that the same file can be chosen again
   });
   camera.addEventListener("click", () =>
-    stream.srcObject ? stopCamera() : guarded(startCamera)(),
+    stream.srcObject ? stopCamera() : showErrors(startCamera)(),
   );
   overlay.addEventListener("change", () => {
     attention.hidden = !overlay.firstElementChild.checked;
@@ -136,16 +137,16 @@ function listen() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     const [dropped] = event.dataTransfer.files;
-    if (dropped) guarded(openFile)(dropped);
-    else say("That is no file; drop one from a folder.", true);
+    if (dropped) showErrors(openFile)(dropped);
+    else say("This is not a file; drop a file from a folder.", true);
   });
 }
 
-/** The function, whose errors are told on the page. */
-function guarded(work) {
-  return async (...given) => {
+/** Returns an asynchronous function that shows the errors of `action` on the page. */
+function showErrors(action) {
+  return async (...parameters) => {
     try {
-      await work(...given);
+      await action(...parameters);
     } catch (error) {
       say(error.message, true);
       throw error; // for the console
@@ -153,13 +154,13 @@ function guarded(work) {
   };
 }
 
-guarded(async () => {
+showErrors(async () => {
   classifier = await loadClassifier();
   classes.hidden = false;
   classes.querySelector("summary").textContent = `${classifier.labels.length} classes`;
   classes.querySelector("p").textContent = classifier.labels.join(", ");
   file.disabled = camera.disabled = false;
-  camera.hidden = !navigator.mediaDevices; // browsers lend it to https and localhost alone
+  camera.hidden = !navigator.mediaDevices; // available on https and localhost only
   listen();
   say("Ready.");
 })();

@@ -1,20 +1,20 @@
-// A picture -> the pixels that the model takes, by the rule in preprocessing.json, as Keras makes
-// them. The rule's fields are those of vit_keras/preprocessing.py.
+// A picture -> the model's input pixels, by the rule in preprocessing.json, as in Keras. The rule
+// has the fields of Preprocessing in vit_keras/images/preprocessing.py.
 
-// What TensorFlow's antialiased resize weighs pixels with: {name: [how far, weight by distance]}.
-// Distances are in pixels, of the picture or of the result, whichever are larger.
+// Kernels of TensorFlow's antialiased resize: {name: [radius, distance -> weight]}. Distances are
+// in pixels of the picture or of the result, whichever are larger.
 const KERNELS = {
   bilinear: [1, (x) => 1 - x],
   // Keys (1981) with a = -1/2
   bicubic: [2, (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((2.5 - 0.5 * x) * x - 4) * x + 2)],
 };
-const STRIP = 256; // rows read at a time: some phones have no canvas of a whole photograph's size
+const STRIP = 256; // rows per canvas: one for a whole photograph is too large on some phones
 
 /**
  * Resizes and crops a picture as the model was trained to see it.
  *
  * @param bitmap ImageBitmap, upright.
- * @param rule what preprocessing.json holds.
+ * @param rule content of preprocessing.json.
  * @return Uint8Array (height, width, channels), row by row.
  */
 export function preprocess(bitmap, rule) {
@@ -23,21 +23,21 @@ export function preprocess(bitmap, rule) {
   const { cut, down, across } = plan(bitmap, rule);
   const canvas = new OffscreenCanvas(cut.width, Math.min(STRIP, cut.height));
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.globalCompositeOperation = "copy"; // nothing of the strip before shines through
-  const narrowed = new Float32Array(cut.height * width * channels);
+  context.globalCompositeOperation = "copy"; // replaces the previous strip, also where transparent
+  const shrunk = new Float32Array(cut.height * width * channels);
   for (let y = 0; y < cut.height; y += STRIP) {
     const rows = Math.min(STRIP, cut.height - y);
     context.drawImage(bitmap, cut.x, cut.y + y, cut.width, rows, 0, 0, cut.width, rows);
-    const pixels = take(context.getImageData(0, 0, cut.width, rows).data, channels);
+    const pixels = selectChannels(context.getImageData(0, 0, cut.width, rows).data, channels);
     const strip = resample(pixels, rows, cut.width, channels, across);
-    narrowed.set(strip, y * width * channels);
+    shrunk.set(strip, y * width * channels);
   }
-  const resized = resample(narrowed, 1, cut.height, width * channels, down);
-  return new Uint8Array(new Uint8ClampedArray(resized).buffer); // clamped ones are rounded
+  const resized = resample(shrunk, 1, cut.height, width * channels, down);
+  return new Uint8Array(new Uint8ClampedArray(resized).buffer); // rounds and clamps
 }
 
-/** The part of a picture that the model sees: {x, y, width, height}, in its pixels, fractions too. */
-export function seenPart(bitmap, rule) {
+/** The part of a picture that the model sees: {x, y, width, height} in pixels, with fractions. */
+export function visibleRegion(bitmap, rule) {
   const { cut, size, start } = plan(bitmap, rule);
   const [height, width] = rule.image_size;
   return {
@@ -49,52 +49,54 @@ export function seenPart(bitmap, rule) {
 }
 
 /**
- * How the rule applies to a picture: `cut` of it is resized to `size` (rows, columns), of which
- * image_size is kept, from `start` on; `down` and `across` are the spans of what is kept.
+ * Applies the rule to the size of a picture.
+ *
+ * The region `cut` is resized to `size` (rows, columns); the model's image_size is cropped from the
+ * result at `start`. `down` and `across` are the spans of the cropped rows and columns.
  */
-function plan(bitmap, { image_size: kept, resize, crop, interpolation }) {
-  const size = kept.map((side) => roundHalfToEven(side / crop));
+function plan(bitmap, { image_size: cropped, resize, crop, interpolation }) {
+  const size = cropped.map((side) => roundHalfToEven(side / crop));
   const whole = [bitmap.height, bitmap.width];
-  // As Keras counts, in float32: the largest part with the proportions of the result.
+  // In float32, like Keras: the largest region with the aspect ratio of the result.
   const fitting = (axis) => {
     const other = 1 - axis;
     const side = Math.fround(Math.fround(whole[other] * size[axis]) / size[other]);
     return Math.max(1, Math.min(whole[axis], Math.trunc(side)));
   };
   const [height, width] = resize === "crop" ? [fitting(0), fitting(1)] : whole;
-  const start = size.map((side, axis) => Math.floor((side - kept[axis]) / 2));
-  const keptSpans = (length, axis) =>
-    spans(length, size[axis], interpolation).slice(start[axis], start[axis] + kept[axis]);
+  const start = size.map((side, axis) => Math.floor((side - cropped[axis]) / 2));
+  const croppedSpans = (length, axis) =>
+    spans(length, size[axis], interpolation).slice(start[axis], start[axis] + cropped[axis]);
   return {
     cut: { x: (whole[1] - width) >> 1, y: (whole[0] - height) >> 1, width, height },
     size,
     start,
-    down: keptSpans(height, 0),
-    across: keptSpans(width, 1),
+    down: croppedSpans(height, 0),
+    across: croppedSpans(width, 1),
   };
 }
 
-/** What each of `size` pixels is made of: the first of `length`, and the weights from there on. */
+/** For each of `size` output pixels: its first of `length` input pixels, and weights from there. */
 function spans(length, size, interpolation) {
-  const [reach, weigh] = KERNELS[interpolation];
+  const [radius, weight] = KERNELS[interpolation];
   const scale = length / size;
   const unit = Math.max(1, scale);
   return Array.from({ length: size }, (_, index) => {
     const centre = (index + 0.5) * scale;
-    const first = Math.max(0, Math.ceil(centre - reach * unit - 0.5));
-    const last = Math.min(length - 1, Math.floor(centre + reach * unit - 0.5));
+    const first = Math.max(0, Math.ceil(centre - radius * unit - 0.5));
+    const last = Math.min(length - 1, Math.floor(centre + radius * unit - 0.5));
     const weights = Array.from({ length: last - first + 1 }, (_, step) =>
-      weigh(Math.abs(first + step + 0.5 - centre) / unit),
+      weight(Math.abs(first + step + 0.5 - centre) / unit),
     );
-    const sum = weights.reduce((total, weight) => total + weight);
-    return { first, weights: weights.map((weight) => weight / sum) };
+    const sum = weights.reduce((total, value) => total + value);
+    return { first, weights: weights.map((value) => value / sum) };
   });
 }
 
 /** Resamples the middle axis: (outer, length, inner) -> (outer, spans, inner) */
 function resample(values, outer, length, inner, spans) {
   const result = new Float32Array(outer * spans.length * inner);
-  let at = 0;
+  let position = 0;
   for (let block = 0; block < outer; block++) {
     for (const { first, weights } of spans) {
       for (let index = 0; index < inner; index++) {
@@ -103,15 +105,15 @@ function resample(values, outer, length, inner, spans) {
         for (let step = 0; step < weights.length; step++, from += inner) {
           sum += weights[step] * values[from];
         }
-        result[at++] = sum;
+        result[position++] = sum;
       }
     }
   }
   return result;
 }
 
-/** RGBA -> RGB or grey, as training decodes pictures */
-function take(rgba, channels) {
+/** RGBA -> RGB or grey, as in training */
+function selectChannels(rgba, channels) {
   const result = new Float32Array((rgba.length / 4) * channels);
   for (let from = 0, to = 0; from < rgba.length; from += 4, to += channels) {
     const [red, green, blue] = [rgba[from], rgba[from + 1], rgba[from + 2]];
@@ -126,7 +128,7 @@ function take(rgba, channels) {
   return result;
 }
 
-/** Python's round */
+/** Python's round: halves go to the even neighbour. */
 function roundHalfToEven(number) {
   const rounded = Math.round(number);
   return rounded - number === 0.5 && rounded % 2 ? rounded - 1 : rounded;

@@ -12,14 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from training.data.datasets import FASHION_MNIST, read_idx
+from training.data.fashion_mnist import FASHION_MNIST, IDX_PREFIXES, read_idx
 
 TARGET = pathlib.Path(__file__).with_name("fashion_mini.npz")
 
 
-def main():
+COUNTS = {"train": 6_000, "test": 1_000}  # images
+
+
+def main() -> None:
+    """Writes fashion_mini.npz next to this file."""
     arrays: dict[str, NDArray] = {}
-    for split, prefix, count in (("train", "train", 6_000), ("test", "t10k", 1_000)):
+    for split, count in COUNTS.items():
+        prefix = IDX_PREFIXES[split]
         images = read_idx(FASHION_MNIST / f"{prefix}-images-idx3-ubyte.gz")
         labels = read_idx(FASHION_MNIST / f"{prefix}-labels-idx1-ubyte.gz")
         chosen, _ = train_test_split(

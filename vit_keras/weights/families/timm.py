@@ -218,7 +218,7 @@ def timm_settings(model):
     architecture = "vit_base_patch16_224"
     if config.pre_norm:
         architecture = "vit_base_patch16_clip_224"  # the one with epsilon 1e-5
-    if config.swiglu:
+    if config.block.swiglu:
         architecture = "vit_giant_patch14_dinov2"
     if config.distilled:
         architecture = "deit_base_distilled_patch16_224"
@@ -229,20 +229,23 @@ def timm_settings(model):
         "in_chans": config.channels,
         "embed_dim": config.width,
         "depth": config.depth,
-        "num_heads": config.heads,
+        "num_heads": config.block.heads,
         # timm multiplies and cuts off: half a unit more keeps it from losing one.
-        "mlp_ratio": (config.mlp_width * (2 if config.swiglu else 1) + 0.5) / config.width,
-        "qkv_bias": config.qkv_bias,
-        "qk_norm": config.qk_norm,
-        "init_values": config.layer_scale or None,
+        "mlp_ratio": (config.block.mlp_width * (2 if config.block.swiglu else 1) + 0.5)
+        / config.width,
+        "qkv_bias": config.block.qkv_bias,
+        "qk_norm": config.block.qk_norm,
+        "init_values": config.block.layer_scale or None,
         "class_token": "cls" in prefix,
         "reg_tokens": config.registers,
         "no_embed_class": not config.prefix_positions,
         "global_pool": pool,
         "fc_norm": config.norm_after_pooling,
     }
-    if not config.swiglu:
-        arguments["act_layer"] = {ours: theirs for theirs, ours in _GELUS.items()}[config.gelu]
+    if not config.block.swiglu:
+        arguments["act_layer"] = {ours: theirs for theirs, ours in _GELUS.items()}[
+            config.block.gelu
+        ]
     return {
         "architecture": architecture,
         "num_classes": config.num_classes,

@@ -1,0 +1,102 @@
+"""What is written next to a SavedModel: warm-up requests, configuration, README with a client."""
+
+import json
+import re
+from concurrent import futures
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format, unknown_fields
+from support.answers import CLASSES, image_files, probabilities
+
+from vit_keras.images.decoding import decode_image
+
+pytestmark = pytest.mark.slow
+
+
+def test_warm_up_requests_are_valid_for_every_signature(served, served_signatures):
+    apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    path = served / "1" / "assets.extra" / "tf_serving_warmup_requests"
+
+    requested = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = apis.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        answer = served_signatures[request.model_spec.signature_name](
+            **{name: tf.constant(array) for name, array in inputs.items()}
+        )
+        assert {len(array) for array in inputs.values()} == {1}
+        assert {len(array) for array in answer.values()} == {1}
+        requested.append(request.model_spec.signature_name)
+        assert not len(unknown_fields.UnknownFieldSet(log))
+
+    assert sorted(requested) == sorted(served_signatures)
+
+
+def test_the_grpc_client_in_the_readme_runs(
+    served, served_model, served_signatures, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("tensorflow_serving")
+    import grpc
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        """TF Serving's Predict with the same SavedModel."""
+
+        def Predict(self, request, context):  # noqa: N802
+            assert request.model_spec.name == "vit_b16"
+            inputs = {
+                name: tf.constant(tf.make_ndarray(tensor))
+                for name, tensor in request.inputs.items()
+            }
+            answer = served_signatures[request.model_spec.signature_name](**inputs)
+            response = predict_pb2.PredictResponse()
+            for name, tensor in answer.items():
+                response.outputs[name].CopyFrom(tf.make_tensor_proto(tensor.numpy()))
+            return response
+
+    readme = (served / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "photo.jpg").write_bytes(image_files()["JPEG"])
+    monkeypatch.chdir(tmp_path)  # where the client looks for photo.jpg
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        exec(code.replace("localhost:8500", f"localhost:{port}"), {})
+    finally:
+        server.stop(0)
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    expected = probabilities(served_model, decode_image(image_files()["JPEG"]))
+    order = np.argsort(-expected)[:3]
+    assert [label for label, _ in lines] == [CLASSES[label] for label in order]
+    np.testing.assert_allclose([float(score) for _, score in lines], expected[order], atol=1e-5)
+
+
+def test_the_files_are_filled_in_for_the_model(served):
+    files = {path.name: path.read_text() for path in served.iterdir() if path.is_file()}
+
+    assert set(files) == {"README.md", "batching.config", "docker-compose.yml", "models.config"}
+    assert not [name for name, text in files.items() if re.search("@[a-z_]+@", text)]
+    assert "`probabilities` (batch, 7)" in files["README.md"]
+    assert "| `attention` | `image_bytes` | `attention` (batch, 4, 6)" in files["README.md"]
+    assert "more than 20000 pixels" in files["README.md"]
+    payload = re.search(r'-d "(.*)"$', files["README.md"], re.MULTILINE)[1].replace('\\"', '"')
+    assert json.loads(payload)["instances"][0].keys() == {"b64"}
+    assert "./:" not in files["docker-compose.yml"]
+    assert ".:/models/vit_b16:ro" in files["docker-compose.yml"]
+
+
+def test_models_config_is_valid_for_tf_serving(served):
+    configs = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+
+    text = (served / "models.config").read_text()
+    models = text_format.Parse(text, configs.ModelServerConfig()).model_config_list.config
+
+    assert [(model.name, model.base_path) for model in models] == [("vit_b16", "/models/vit_b16")]
+    assert models[0].model_version_policy.latest.num_versions == 1
