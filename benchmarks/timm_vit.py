@@ -1,7 +1,5 @@
 """timm's weights and settings -> timm's ViT in torch, which classifies images of uint8."""
 
-import pathlib
-
 import torch
 
 from benchmarks.import_timm import import_timm
