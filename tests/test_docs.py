@@ -19,8 +19,8 @@ RUN_PAGES = [page for page in PAGES if page.stem != "recipes"]  # the slow tests
 ALL_PAGES = [
     *PAGES,
     *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")),
-    *sorted(ROOT.glob("benchmarks/*.md")),
-    *sorted(ROOT.glob("examples/*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*.md")),
 ]
 SOURCES = [file for folder in ("vit_keras", "training", "export")
            for file in sorted((ROOT / folder).rglob("*.py"))]  # fmt: skip
@@ -93,12 +93,12 @@ def arguments_of(words):
 def check_arguments(package, arguments):
     """Parses a command line, its recipe and settings included; runs nothing."""
     if package == "export":
-        from export.__main__ import _chosen, _parser
+        from export.__main__ import _names, _parser
         from export.formats import FORMATS, KINDS
 
         parsed = _parser().parse_args(arguments)
-        _chosen(parsed.format, FORMATS, "export format")
-        _chosen(parsed.quantization, KINDS, "quantization")
+        _names(parsed.format, FORMATS, "export format")
+        _names(parsed.quantization, KINDS, "quantization")
         return
     from training.__main__ import _parser, _recipe
 

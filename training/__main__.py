@@ -10,7 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from T
 # TensorFlow takes seconds to import: a command imports what it needs, and --help nothing.
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command of the arguments; those of the process by default."""
     arguments = _parser().parse_args(argv)
     from vit_keras.utils.errors import one_line_errors
 

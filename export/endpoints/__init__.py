@@ -2,13 +2,13 @@
 
 import keras
 
-from export.endpoints.classification import Classification
+from export.endpoints.classification import ClassificationEndpoints
 from export.endpoints.endpoints import Endpoints
 from vit_keras.utils.errors import InputError
 
 # What a model learns, its attribute `task` -> how it is exported. Adding a task: a row here.
 ENDPOINTS: dict[str, Endpoints] = {
-    "classification": Classification(),
+    "classification": ClassificationEndpoints(),
 }
 
 

@@ -21,7 +21,7 @@ ATTENTION = "how much each patch counted, in rows and columns; they sum to 1"
 SIZES = ("patch_size", "width", "depth", "heads", "mlp_width", "pooling")
 
 
-class Classification(Endpoints):
+class ClassificationEndpoints(Endpoints):
     """A ViT's probabilities, judged by accuracy; an attention map and an embedding besides."""
 
     labelled = True

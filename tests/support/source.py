@@ -69,9 +69,14 @@ def functions(file: pathlib.Path) -> Iterator[Function]:
 
 
 def line_count(node: Function) -> int:
-    """The lines of a function, its docstring included and its decorators not."""
+    """The lines of a function without its docstring and its decorators."""
     assert node.end_lineno is not None
-    return node.end_lineno - node.lineno + 1
+    lines = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node) is None:
+        return lines
+    docstring = node.body[0]
+    assert docstring.end_lineno is not None
+    return lines - (docstring.end_lineno - docstring.lineno + 1)
 
 
 def public_definitions(file: pathlib.Path) -> Iterator[tuple[str, Function | ast.ClassDef]]:

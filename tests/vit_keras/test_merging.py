@@ -202,7 +202,7 @@ def test_saved_models_load_with_merging_and_other_formats_warn(tmp_path, caplog)
     assert merging.get_layer("block_1").output[0].shape[1] == 1 + 24 - 2 * 5
     np.testing.assert_array_equal(merging.get_weights()[3], model.get_weights()[3])
     vit_keras.save_weights(merging, tmp_path / "weights.npz", format="google")
-    assert "google files do not tell merge_tokens: their readers compute with 0" in caplog.text
+    assert "google files do not contain merge_tokens: their readers compute with 0" in caplog.text
 
 
 def test_an_encoder_can_merge_after_masked_pre_training():

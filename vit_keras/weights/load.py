@@ -72,37 +72,25 @@ def from_weights(
             neither the checkpoint nor the caller specifies.
     """
     check_fields(overrides)
-    weights = read_weights(
-        source,
-        sha256=sha256,
-        image_size=image_size,
-        weights_image_size=weights_image_size,
-        overrides=overrides,
-    )
+    sizes = {"image_size": image_size, "weights_image_size": weights_image_size}
+    weights = read_weights(source, sha256=sha256, overrides=overrides, **sizes)
     # A head for a checkpoint that has none is new, too.
     own_classes = weights.config.num_classes
     new_head = num_classes is not None and (num_classes != own_classes or not own_classes)
     config = _target_config(weights.config, overrides, image_size)
     if new_head:  # the layer before the old head goes with it
         config = resolve_config(config, num_classes=num_classes, head_width=0)
-    if preprocessing is None:
-        weights = _with_channels(weights, config.channels)
-    else:
-        assumptions = without_fields(weights.assumptions, ("mean", "std"))
-        weights = dataclasses.replace(weights, assumptions=assumptions)
+    weights = _with_preprocessing(weights, config.channels, preprocessing)
     options = {
         "preprocessing": preprocessing or Preprocessing(config.image_size, **weights.preprocessing),
         "name": re.sub(r"[^A-Za-z0-9_.-]", "_", name or pathlib.Path(weights.source).stem),
     }
-    if num_classes is None and weights.decoder is not None:
-        model = _build_mae(weights, config, options)
-    elif num_classes is None and "reconstruction/kernel" in weights.arrays:
-        model = build_mim(config, **options)
+    if num_classes is None and weights.is_masked:
+        model = _build_masked(weights, config, options)
     else:
-        class_names = tuple(class_names)
-        if not new_head and len(weights.class_names) == config.num_classes:
-            class_names = class_names or weights.class_names
-        model = build_vit(config, class_names=class_names, **options)
+        fits = not new_head and len(weights.class_names) == config.num_classes
+        own_names = weights.class_names if fits else ()
+        model = build_vit(config, class_names=tuple(class_names) or own_names, **options)
     report = assign(model, weights, keep_head=new_head)
     _log(report)
     if new_head:
@@ -161,8 +149,11 @@ def _target_config(own: ViTConfig, overrides, image_size) -> ViTConfig:
     return resolve_config(own, **fields)
 
 
-def _with_channels(weights: Weights, channels) -> Weights:
+def _with_preprocessing(weights: Weights, channels, preprocessing) -> Weights:
     """The weights with a mean and std for each channel; published ones are for RGB."""
+    if preprocessing is not None:
+        assumptions = without_fields(weights.assumptions, ("mean", "std"))
+        return dataclasses.replace(weights, assumptions=assumptions)
     if len(weights.preprocessing["mean"]) == channels:
         return weights
     half = {"mean": (0.5,) * channels, "std": (0.5,) * channels}
@@ -174,7 +165,10 @@ def _with_channels(weights: Weights, channels) -> Weights:
     )
 
 
-def _build_mae(weights: Weights, config, options) -> ViT:
+def _build_masked(weights: Weights, config, options) -> ViT:
+    """The masked model of a pre-training checkpoint."""
+    if weights.decoder is None:
+        return build_mim(config, **options)
     if config.patch_size != weights.config.patch_size:
         raise InputError(
             "a masked autoencoder predicts patches of its own size; patch_size is for its encoder, "

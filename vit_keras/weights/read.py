@@ -70,6 +70,11 @@ class Weights:
     left_out: dict[str, str]
     assumptions: tuple[Assumption, ...]
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether they are of masked pre-training."""
+        return self.decoder is not None or "reconstruction/kernel" in self.arrays
+
 
 def read_weights(
     source: str | os.PathLike | ViT,
