@@ -4,6 +4,8 @@ The rest of vit_keras runs on any Keras backend and does not import this module.
 and exported SavedModels share it.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -82,6 +84,22 @@ def count_pixels(encoded: tf.Tensor) -> tf.Tensor:
     head = tf.io.decode_raw(tf.strings.substr(encoded, 0, 30), tf.uint8, fixed_length=30)
     head = tf.cast(head, tf.int64)
 
+    formats = _formats(encoded, head)
+    matches = [
+        tf.reduce_all(head[start : start + len(signature)] == list(signature))
+        for start, signature, _ in formats
+    ]
+    branches = [*(pixels for _, _, pixels in formats), lambda: tf.zeros((), tf.int64)]
+    return tf.switch_case(tf.argmax(tf.stack([*matches, True]), output_type=tf.int32), branches)
+
+
+def _formats(encoded: tf.Tensor, head: tf.Tensor) -> list[tuple[int, bytes, Callable]]:
+    """Lists the formats: position of the signature, signature, and height times width.
+
+    PNG: 3rd edition, 11.2.1; GIF89a, section 18; BMP: BITMAPINFOHEADER; WebP: RFC 9649, sections
+    2.5 to 2.7, and RFC 6386, section 9.1.
+    """
+
     def number(*places: int) -> tf.Tensor:
         """The integer in the bytes at these places, least significant byte first."""
         return sum(head[place] * 256**power for power, place in enumerate(places))
@@ -97,10 +115,7 @@ def count_pixels(encoded: tf.Tensor) -> tf.Tensor:
     def absolute(value: tf.Tensor) -> tf.Tensor:  # a BMP stored top down has a negative height
         return tf.where(value >= 2**31, 2**32 - value, value)
 
-    # Position of a format's signature, the signature, and height times width. PNG: 3rd edition,
-    # 11.2.1; GIF89a, section 18; BMP: BITMAPINFOHEADER; WebP: RFC 9649, sections 2.5 to 2.7, and
-    # RFC 6386, section 9.1.
-    formats = (
+    return [
         (0, b"\xff\xd8\xff", of_jpeg),
         (0, b"\x89PNG", lambda: number(19, 18, 17, 16) * number(23, 22, 21, 20)),
         (0, b"GIF8", lambda: number(6, 7) * number(8, 9)),
@@ -108,13 +123,7 @@ def count_pixels(encoded: tf.Tensor) -> tf.Tensor:
         (8, b"WEBPVP8X", lambda: (1 + number(24, 25, 26)) * (1 + number(27, 28, 29))),
         (8, b"WEBPVP8 ", lambda: (number(26, 27) % 2**14) * (number(28, 29) % 2**14)),
         (8, b"WEBPVP8L", of_lossless_webp),
-    )
-    matches = [
-        tf.reduce_all(head[at : at + len(signature)] == list(signature))
-        for at, signature, _ in formats
     ]
-    branches = [*(pixels for _, _, pixels in formats), lambda: tf.zeros((), tf.int64)]
-    return tf.switch_case(tf.argmax(tf.stack([*matches, True]), output_type=tf.int32), branches)
 
 
 def exif_orientation(encoded: tf.Tensor) -> tf.Tensor:

@@ -164,11 +164,7 @@ def build_mae(
     decoder = decoder or DecoderConfig()
     images = image_input(config)
     noise = keras.Input((config.grid[0] * config.grid[1],), name="noise")
-    tokens = embed(config, images)
-    keep = visible_patches(config.grid[0] * config.grid[1], decoder.mask_ratio)
-    keep_visible = KeepVisible(keep, config.prefix_count, name="keep_visible")
-    visible, mask, restore = keep_visible([tokens, noise])
-    latent = norm(config, "norm")(transform(config, visible)[0])
+    latent, mask, restore = _encode(config, decoder, images, noise)
     return MaskedAutoencoder(
         {"images": images, "noise": noise},
         {"prediction": _decode(config, decoder, latent, restore), "mask": mask},
@@ -177,6 +173,17 @@ def build_mae(
         preprocessing=dataclasses.asdict(preprocessing),
         decoder=dataclasses.asdict(decoder),
     )
+
+
+def _encode(
+    config: ViTConfig, decoder: DecoderConfig, images: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Encodes the visible patches; returns their tokens, the mask, and the order of all patches."""
+    tokens = embed(config, images)
+    keep = visible_patches(config.grid[0] * config.grid[1], decoder.mask_ratio)
+    keep_visible = KeepVisible(keep, config.prefix_count, name="keep_visible")
+    visible, mask, restore = keep_visible([tokens, noise])
+    return norm(config, "norm")(transform(config, visible)[0]), mask, restore
 
 
 def _decode(config: ViTConfig, decoder: DecoderConfig, latent: Tensor, restore: Tensor) -> Tensor:
