@@ -112,7 +112,7 @@ def infer_decoder(
         mlp_width=len(arrays[_DECODER_MLP]),
         **fields,
     )
-    decoder.blocks(encoder)  # raises an InputError if no block has these widths and heads
+    decoder.vit_config(encoder)  # raises an InputError if no block has these widths and heads
     return decoder, assumptions
 
 

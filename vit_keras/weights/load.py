@@ -90,7 +90,7 @@ def from_weights(
     else:
         assumptions = without_fields(weights.assumptions, ("mean", "std"))
         weights = dataclasses.replace(weights, assumptions=assumptions)
-    options = {
+    options: dict[str, Any] = {
         "preprocessing": preprocessing or Preprocessing(config.image_size, **weights.preprocessing),
         "name": re.sub(r"[^A-Za-z0-9_.-]", "_", name or pathlib.Path(weights.source).stem),
     }
