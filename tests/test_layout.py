@@ -57,12 +57,9 @@ LONG_FILES_TO_SPLIT = {
     "tests/training/test_distribute.py",
     "tests/training/test_fit.py",
     "tests/training/test_pipeline.py",
-    "tests/vit_keras/test_distillation.py",
-    "tests/vit_keras/test_layers.py",
     "tests/vit_keras/test_weights.py",
     "training/fit.py",
     "training/recipe.py",
-    "vit_keras/tasks/masked.py",
 }
 LONG_FUNCTIONS_TO_SPLIT = {
     "export/export.py:export",
@@ -76,8 +73,6 @@ LONG_FUNCTIONS_TO_SPLIT = {
     "training/recipe.py:__post_init__",
     "training/reports/classification.py:write_report",
     "training/tasks/distillation.py:load_teacher",
-    "vit_keras/layers/block.py:__init__",
-    "vit_keras/tasks/masked.py:build_mae",
     "vit_keras/weights/assign.py:_check",
     "vit_keras/weights/checkpoint.py:read_checkpoint",
     "vit_keras/weights/families/huggingface.py:_prepare",

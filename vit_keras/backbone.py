@@ -8,7 +8,6 @@ from vit_keras.layers.embedding import PatchEncoder, Patches
 from vit_keras.layers.merging import tokens_and_sizes
 from vit_keras.layers.norm import LayerNorm
 from vit_keras.layers.stems import ConvolutionStem, ResNetStem
-from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.types import Tensor
 
 
@@ -21,7 +20,7 @@ def image_input(config: ViTConfig) -> Tensor:
     Returns:
         A symbolic tensor.
     """
-    return keras.Input((*as_image_size(config.image_size), config.channels), name="images")
+    return keras.Input((*config.image_size, config.channels), name="images")
 
 
 def embed(config: ViTConfig, images: Tensor, masked: Tensor = None) -> Tensor:

@@ -17,6 +17,7 @@ from vit_keras.utils.checks import (
     store_integers,
 )
 from vit_keras.utils.errors import InputError, did_you_mean
+from vit_keras.utils.types import ImageSize
 
 STEMS = ("patches", "shifted_patches", "resnet", "convolutions")
 POOLINGS = ("cls", "mean", "map", "sequence")
@@ -128,7 +129,7 @@ class ViTConfig:
         InputError: for a value no ViT can be built from; the message names a value that works.
     """
 
-    image_size: int | tuple[int, int] = 224
+    image_size: ImageSize = 224
     channels: int = 3
     patch_size: int = 16
     width: int = 768
@@ -172,7 +173,7 @@ class ViTConfig:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        check_divisible_size(as_image_size(self.image_size), self.patch_size)
+        check_divisible_size(self.image_size, self.patch_size)
         check_heads(self.block.heads, self.width)
         if self.positions == "sincos2d":
             check_sincos_width(self.width)
@@ -239,8 +240,7 @@ class ViTConfig:
     @property
     def grid(self) -> tuple[int, int]:
         """Patches down and across, (rows, columns)."""
-        height, width = as_image_size(self.image_size)
-        return height // self.patch_size, width // self.patch_size
+        return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
     def prefix_tokens(self) -> dict[str, int]:

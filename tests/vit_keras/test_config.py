@@ -23,7 +23,7 @@ def test_prefix_tokens_are_named_in_order():
     assert ViTConfig(pooling="mean", cls_token=True).prefix_tokens == {"cls": 1}
 
 
-def test_stems_say_how_much_they_shrink_the_image():
+def test_stem_stride_is_the_factor_by_which_the_stem_shrinks_the_image():
     resnet = {"stem": "resnet", "patch_size": 32}
 
     assert ViTConfig().stem_stride == 1
@@ -33,7 +33,7 @@ def test_stems_say_how_much_they_shrink_the_image():
     assert ViTConfig(stem="convolutions", stem_kernel=7, patch_size=16).stem_layers == 2
 
 
-def test_config_survives_its_dictionary():
+def test_config_survives_a_round_trip_through_flat_fields():
     config = ViTConfig((32, 64), patch_size=4, block=BlockConfig(gelu="tanh"), pooling="mean")
 
     fields = config.to_fields()
@@ -84,12 +84,12 @@ def test_unknown_fields_are_refused_with_the_nearest_name():
         ({"width": 30, "heads": 3, "positions": "sincos2d"}, "Got width=30; try width=32"),
     ],
 )
-def test_wrong_values_are_refused_with_what_to_try(wrong, message):
+def test_wrong_values_are_refused_with_a_suggestion(wrong, message):
     with pytest.raises(InputError, match=re.escape(message)):
         ViTConfig.from_fields(**wrong)
 
 
-def test_numpys_whole_numbers_are_welcome():
+def test_numpy_integers_become_python_integers():
     config = ViTConfig(num_classes=np.int64(10), image_size=(np.int32(32), 48))
 
     assert config == ViTConfig(num_classes=10, image_size=(32, 48))

@@ -4,13 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 from support.checkpoints import FIXTURES
-from support.tiny import photograph, tiny_model
+from support.tiny import tiny_model
 
 import vit_keras
-from training.__main__ import main
-from training.reports.attention import filters, heads, overlays, positions
 from vit_keras import (
     InputError,
     attention_maps,
@@ -22,7 +19,7 @@ from vit_keras import (
 from vit_keras.explain import roll_out
 
 CASES = [path.parent.name for path in sorted(FIXTURES.glob("timm_*/io.npz"))]
-CASES.remove("timm_prelogits")  # its attention was not kept
+CASES.remove("timm_prelogits")  # its fixture has no attention
 CASES += ["hf_vit", "hf_deit", "hf_deit_teacher", "hf_dinov2"]
 FUSIONS = {"mean": np.mean, "max": np.max, "min": np.min}
 
@@ -42,7 +39,7 @@ def images_for(model, count=2, seed=1):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_maps_are_what_the_original_computed(case):
+def test_attention_maps_equal_those_of_the_original_code(case):
     with np.load(FIXTURES / case / "io.npz") as io:
         expected = dict(io)
 
@@ -55,7 +52,7 @@ def test_maps_are_what_the_original_computed(case):
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("case", ["timm_plain", "timm_distilled", "timm_dinov2_reg"])
-def test_rollout_of_cls_is_numpys(case, fusion):
+def test_rollout_of_cls_equals_numpy(case, fusion):
     with np.load(FIXTURES / case / "io.npz") as io:
         rolled = numpy_rollout(io["attention"][:, 0].astype(float), fusion)
         images = io["images"]
@@ -63,24 +60,24 @@ def test_rollout_of_cls_is_numpys(case, fusion):
     prefix = len(rolled) - 9  # a grid of 3x3
     rows = rolled[:2].mean(axis=0) if model.config.distilled else rolled[0]
 
-    found = np.asarray(attention_rollout(model, images, fusion))
+    rollout = np.asarray(attention_rollout(model, images, fusion))
 
     expected = rows[prefix:] / rows[prefix:].sum()
     assert prefix == model.config.prefix_count
-    np.testing.assert_allclose(found, expected.reshape(1, 3, 3), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(rollout, expected.reshape(1, 3, 3), rtol=0, atol=1e-6)
 
 
-def test_rollout_of_a_mean_counts_all_patches_and_leaves_registers_out():
+def test_rollout_of_mean_pooling_averages_patches_and_ignores_registers():
     with np.load(FIXTURES / "timm_reg_gap" / "io.npz") as io:
         rolled, images = numpy_rollout(io["attention"][:, 0].astype(float)), io["images"]
     model = from_weights(FIXTURES / "timm_reg_gap")
     prefix = model.config.prefix_count
 
-    found = np.asarray(attention_rollout(model, images))
+    rollout = np.asarray(attention_rollout(model, images))
 
     expected = rolled[prefix:, prefix:].mean(axis=0)
     assert prefix > 0
-    np.testing.assert_allclose(found.ravel(), expected / expected.sum(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(rollout.ravel(), expected / expected.sum(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -96,10 +93,10 @@ def test_rollout_of_attention_pooling_is_weighted_by_the_probe(fusion):
     scores = np.exp(np.einsum("qhd,khd->hk", query, key) / (width // heads) ** 0.5)
     probe = scores / scores.sum(axis=1, keepdims=True)
 
-    found = np.asarray(attention_rollout(model, images, fusion))
+    rollout = np.asarray(attention_rollout(model, images, fusion))
 
     expected = FUSIONS[fusion](probe, axis=0) @ rolled
-    np.testing.assert_allclose(found.ravel(), expected / expected.sum(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(rollout.ravel(), expected / expected.sum(), rtol=0, atol=1e-6)
 
 
 def test_roll_out_by_hand():
@@ -126,31 +123,31 @@ def test_roll_out_by_hand():
     ],
     ids=str,
 )
-def test_every_model_has_a_map_of_its_grid_for_each_image(overrides):
+def test_rollout_has_one_map_per_image_for_every_option(overrides):
     model = tiny_model(**overrides)
     images = images_for(model, 3)
 
-    found = np.asarray(attention_rollout(model, images))
+    rollout = np.asarray(attention_rollout(model, images))
 
-    assert found.shape == (3, *model.config.grid) == (3, 4, 6)
-    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-6)
-    assert found.std(axis=(1, 2)).min() > 1e-4
+    assert rollout.shape == (3, *model.config.grid) == (3, 4, 6)
+    np.testing.assert_allclose(rollout.sum(axis=(1, 2)), 1, atol=1e-6)
+    assert rollout.std(axis=(1, 2)).min() > 1e-4
     for maps in attention_maps(model, images):
         np.testing.assert_allclose(np.sum(maps, axis=-1), 1, atol=1e-5)
 
 
-def test_a_trimmed_model_has_the_rollout_of_the_whole_one():
-    whole, trimmed = tiny_model(), tiny_model(trim_last_block=True)
-    trimmed.set_weights(whole.get_weights())
-    images = images_for(whole)
+def test_rollout_is_the_same_with_a_trimmed_last_block():
+    model, trimmed = tiny_model(), tiny_model(trim_last_block=True)
+    trimmed.set_weights(model.get_weights())
+    images = images_for(model)
 
-    expected = attention_rollout(whole, images)
+    expected = attention_rollout(model, images)
 
     np.testing.assert_allclose(attention_rollout(trimmed, images), expected, atol=1e-6)
     assert attention_maps(trimmed, images)[-1].shape == (2, 3, 1, 25)
 
 
-def test_looking_changes_nothing(tmp_path):
+def test_rollout_does_not_change_the_model(tmp_path):
     model = tiny_model()
     images = images_for(model)
     before = model.to_json(), [np.asarray(weight) for weight in model.get_weights()]
@@ -184,7 +181,7 @@ def test_rollout_works_in_graphs_and_in_half_precision():
     np.testing.assert_allclose(attention_rollout(half, images), graph, atol=2e-3)
 
 
-def test_what_has_no_rollout_says_so():
+def test_models_without_a_rollout_are_refused():
     merged = tiny_model(merge_tokens=2)
     images = images_for(merged)
 
@@ -197,7 +194,7 @@ def test_what_has_no_rollout_says_so():
         attention_maps(keras.Sequential([keras.Input((2, 2, 3))]), images)
 
 
-def test_similar_positions_are_found():
+def test_position_similarity_is_the_cosine_of_two_rows():
     model = tiny_model()
     encoder = model.get_layer("patch_encoder")
     table = np.random.default_rng(0).standard_normal((1, 25, 48)).astype("float32")
@@ -217,7 +214,7 @@ def test_similar_positions_are_found():
     assert position_similarity(without_prefix).shape == (4, 6, 4, 6)
 
 
-def test_filters_are_principal_components():
+def test_patch_filters_are_principal_components():
     model = tiny_model()
     kernel = np.zeros((4, 4, 3, 48), "float32")
     kernel[0, 0, 0] = 3 * np.resize([1, -1], 48)  # in half of the filters the opposite
@@ -233,68 +230,3 @@ def test_filters_are_principal_components():
     assert patch_filters(tiny_model(channels=1, num_classes=2), 99).shape == (16, 4, 4, 1)
     with pytest.raises(InputError, match="a projection of pixels. Got stem='resnet'"):
         patch_filters(tiny_model(stem="resnet", stem_blocks=()))
-
-
-def test_overlays_are_drawn_over_what_the_model_sees():
-    model = tiny_model(class_names=("ant", "bee", "c$t$", "dog", "elk"))
-    images = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3)).astype("float32")
-
-    figure = overlays(model, images)
-
-    drawn = [axes for axes in figure.axes if axes.images]
-    assert len(drawn) == 10
-    normalised = model.preprocessing.normalise(images)
-    rollout = np.asarray(attention_rollout(model, normalised))
-    answers = np.asarray(keras.ops.softmax(model(normalised)))
-    for number, (image, over) in enumerate(zip(drawn[::2], drawn[1::2], strict=True)):
-        np.testing.assert_allclose(image.images[0].get_array(), images[number] / 255, atol=1e-6)
-        np.testing.assert_array_equal(over.images[1].get_array(), rollout[number])
-        assert over.images[1].get_extent() == [-0.5, 23.5, 15.5, -0.5]  # the whole image
-        name = model.class_names[answers[number].argmax()].replace("$", r"\$")
-        assert image.get_title() == f"{name}, {answers[number].max():.0%}"
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_heads_are_those_of_what_is_read(pooling):
-    model = tiny_model(pooling=pooling, registers=2)
-    image = np.random.default_rng(0).integers(0, 256, (1, 16, 24, 3)).astype("float32")
-    maps = attention_maps(model, model.preprocessing.normalise(image))
-
-    figure = heads(model, image)
-
-    shown = [axes.images[0].get_array() for axes in figure.axes]
-    assert len(shown) == 2 * 3
-    last = np.asarray(maps[1])[0, 2]  # head 2 of block 1
-    expected = last[0, 3:] if pooling == "cls" else last[2:, 2:].mean(axis=0)
-    np.testing.assert_allclose(shown[5], expected.reshape(4, 6), atol=1e-6)
-
-
-def test_pictures_of_positions_and_filters():
-    model = tiny_model(image_size=(16, 48))
-
-    shown = [axes.images[0].get_array() for axes in positions(model).axes if axes.images]
-    assert len(shown) == 4 * 8  # of 4 x 12 patches
-    np.testing.assert_allclose(shown[-1], position_similarity(model)[3, 11], atol=1e-6)
-    assert sum(bool(axes.images) for axes in filters(model).axes) == 28
-
-
-def test_the_command_writes_pictures_or_one_line(tmp_path, capsys):
-    model = tiny_model()
-    model.save(tmp_path / "model.keras")
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        photograph(1, (200, 30, 30)).save(tmp_path / folder / "photo.jpg")
-    given = [str(tmp_path / name) for name in ("model.keras", "a", "b/photo.jpg")]
-
-    main(["explain", *given, "--out", str(tmp_path / "out"), "--fusion", "max"])
-
-    names = ["photo-rollout", "photo-heads", "photo-2-rollout", "photo-2-heads"]
-    written = [tmp_path / "out" / f"{name}.png" for name in (*names, "positions", "filters")]
-    assert capsys.readouterr().out.split() == [str(path) for path in written]
-    for path in written:
-        with Image.open(path) as picture:
-            assert min(picture.size) > 200
-    (tmp_path / "b" / "broken.jpg").write_bytes(b"not an image")
-    with pytest.raises(SystemExit, match="^Error: .*broken.jpg: Unknown image file format"):
-        main(["explain", *given, str(tmp_path / "b"), "--out", str(tmp_path / "none")])
-    assert not (tmp_path / "none").exists()

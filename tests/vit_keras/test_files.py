@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files are complete or absent."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import replacing, write_json
 
 
-def test_a_finished_file_takes_the_place_of_the_old(tmp_path):
+def test_a_finished_file_replaces_the_old_one(tmp_path):
     (tmp_path / "a.txt").write_text("old")
 
     with replacing(tmp_path / "a.txt") as path:
@@ -21,7 +21,7 @@ def test_a_finished_file_takes_the_place_of_the_old(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_after_an_error_the_old_file_stands(tmp_path):
+def test_after_an_error_the_old_file_is_unchanged(tmp_path):
     (tmp_path / "a.txt").write_text("old")
 
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt") as path:
@@ -32,7 +32,7 @@ def test_after_an_error_the_old_file_stands(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_folders_appear_whole_too(tmp_path):
+def test_folders_appear_only_when_complete(tmp_path):
     with replacing(tmp_path / "1") as path:
         path.mkdir()
         (path / "file").write_text("x")
@@ -41,14 +41,14 @@ def test_folders_appear_whole_too(tmp_path):
     assert (tmp_path / "1" / "file").read_text() == "x"
 
 
-def test_json_keeps_letters(tmp_path):
+def test_json_is_written_in_utf8_without_escapes(tmp_path):
     write_json(tmp_path / "a.json", {"class": "crème"})
 
     assert "crème" in (tmp_path / "a.json").read_text()
     assert json.loads((tmp_path / "a.json").read_text()) == {"class": "crème"}
 
 
-def test_a_folder_takes_the_place_of_one_with_the_same_files(tmp_path):
+def test_a_folder_replaces_one_with_the_same_files(tmp_path):
     for text in ("old", "new"):
         with replacing(tmp_path / "page") as path:
             (path / "part").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_a_folder_takes_the_place_of_one_with_the_same_files(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_folder_never_takes_other_files_away(tmp_path):
+def test_a_folder_does_not_replace_one_with_other_files(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter").write_text("dear")
 
@@ -70,17 +70,17 @@ def test_a_folder_never_takes_other_files_away(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_where_a_folder_cannot_be_moved_the_old_one_stands(tmp_path, monkeypatch):
+def test_if_a_folder_cannot_be_moved_the_old_one_is_unchanged(tmp_path, monkeypatch):
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "file").write_text("old")
     rename = os.rename
 
-    def renames_nothing_new(source, target):
+    def refuse_to_rename_the_new_folder(source, target):
         if pathlib.Path(source).name == "page" and pathlib.Path(source).parent != tmp_path:
             raise PermissionError
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", renames_nothing_new)
+    monkeypatch.setattr(os, "rename", refuse_to_rename_the_new_folder)
 
     with pytest.raises(PermissionError), replacing(tmp_path / "page") as path:
         path.mkdir()

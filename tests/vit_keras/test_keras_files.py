@@ -16,20 +16,20 @@ def expected(name):
 
 
 @pytest.mark.parametrize("name", ["plain", "distilled", "small_data"])
-def test_classifiers_saved_before_the_move_load(name):
+def test_classifiers_of_version_0_1_0_load(name):
     model = vit_keras.load_model(FOLDER / f"{name}.keras")
 
     np.testing.assert_allclose(model(expected("images")), expected(name), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "hidden"), [("mae", "noise"), ("mim", "masked")])
-def test_masked_models_saved_before_the_move_load(name, hidden):
+def test_masked_models_of_version_0_1_0_load(name, hidden):
     model = vit_keras.from_weights(FOLDER / f"{name}.keras")
 
     answer = model.predict_on_batch({"images": expected("images"), hidden: expected(hidden)})
 
-    found = answer["prediction"] if name == "mae" else keras.tree.flatten(answer)[-1]
-    np.testing.assert_allclose(found, expected(name), rtol=0, atol=1e-6)
+    output = answer["prediction"] if name == "mae" else keras.tree.flatten(answer)[-1]
+    np.testing.assert_allclose(output, expected(name), rtol=0, atol=1e-6)
 
 
 def test_class_names_and_config_are_in_the_file():

@@ -1,4 +1,4 @@
-"""Masked models: what they see, what they are trained by, and for which of the family."""
+"""Masked models: the patches they see, their losses, and the options they work with."""
 
 import keras
 import numpy as np
@@ -23,23 +23,23 @@ FAMILY = {
 
 @pytest.mark.parametrize("build", [build_mae, build_mim])
 @pytest.mark.parametrize("options", FAMILY.values(), ids=FAMILY)
-def test_hidden_patches_are_not_seen(build, options):
+def test_outputs_do_not_depend_on_hidden_patches(build, options):
     model, inputs = masked_model(build, options)
     grid = np.repeat(np.repeat(HIDDEN.reshape(2, 4, 6, 1), 4, axis=1), 4, axis=2)
     others = {**inputs, "images": np.where(grid, RANDOM.normal(size=IMAGES.shape), IMAGES)}
     visible = {**inputs, "images": np.where(grid, IMAGES, IMAGES + 0.1)}
 
-    found, hidden_changed, visible_changed = (
-        np.asarray(keras.tree.flatten(model.predict_on_batch(given))[-1])
-        for given in (inputs, others, visible)
+    output, hidden_changed, visible_changed = (
+        np.asarray(keras.tree.flatten(model.predict_on_batch(batch))[-1])
+        for batch in (inputs, others, visible)
     )
 
-    np.testing.assert_array_equal(found, hidden_changed)
-    assert np.abs(found - visible_changed).max() > 1e-3
+    np.testing.assert_array_equal(output, hidden_changed)
+    assert np.abs(output - visible_changed).max() > 1e-3
 
 
 @pytest.mark.parametrize("options", FAMILY.values(), ids=FAMILY)
-def test_the_encoder_of_mae_sees_a_quarter_of_the_patches_and_all_other_tokens(options):
+def test_mae_encodes_a_quarter_of_the_patches_and_the_whole_prefix(options):
     model, inputs = masked_model(build_mae, options)
     prefix = model.config.prefix_count
     encoded = keras.Model(model.input, model.get_layer("norm").output)
@@ -63,7 +63,7 @@ def test_positions_of_the_decoder_are_fixed():
     ("case", "name", "loss"),
     [("hf_mae", "noise", "loss"), ("fb_mae", "noise", "loss_norm_pix"), ("hf_mim", "mask", "loss")],
 )
-def test_models_know_the_loss_of_the_original(case, name, loss):
+def test_loss_equals_that_of_the_original_code(case, name, loss):
     with np.load(FIXTURES / case / "io.npz") as io:
         expected = dict(io)
     model = from_weights(checkpoint_path(case))
@@ -74,58 +74,58 @@ def test_models_know_the_loss_of_the_original(case, name, loss):
     assert model.evaluate(inputs, verbose=0) == pytest.approx(float(expected[loss]), abs=2e-5)
 
 
-def test_whole_pixels_are_the_target_where_that_is_asked_for():
+def test_pixels_are_the_target_without_normalisation():
     decoder = DecoderConfig(24, 1, 2, 48, normalised=False)
     model = build_mae("vit_b16", image_size=(16, 24), decoder=decoder, **TINY)
     model.compile("sgd")
     inputs = {"images": IMAGES, "noise": NOISE}
 
-    found = model.evaluate(inputs, verbose=0)
+    loss = model.evaluate(inputs, verbose=0)
 
     error = np.square(np.asarray(model(inputs)["prediction"]) - np.asarray(Patches(4)(IMAGES)))
-    assert found == pytest.approx((error.mean(axis=2) * HIDDEN).sum() / HIDDEN.sum(), rel=1e-5)
+    assert loss == pytest.approx((error.mean(axis=2) * HIDDEN).sum() / HIDDEN.sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("build", [build_mae, build_mim])
-def test_losses_are_float32_under_a_policy_for_all_layers(build):
+def test_loss_is_float32_under_a_global_float16_policy(build):
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model, inputs = masked_model(build)
         model.compile("sgd", jit_compile=False)
-        found = model.evaluate(inputs, verbose=0)
+        loss = model.evaluate(inputs, verbose=0)
     finally:
         keras.config.set_dtype_policy("float32")
 
-    whole, _ = masked_model(build)
-    whole.set_weights(model.get_weights())
-    whole.compile("sgd", jit_compile=False)
-    assert found == pytest.approx(whole.evaluate(inputs, verbose=0), rel=2e-2)
+    float32_model, _ = masked_model(build)
+    float32_model.set_weights(model.get_weights())
+    float32_model.compile("sgd", jit_compile=False)
+    assert loss == pytest.approx(float32_model.evaluate(inputs, verbose=0), rel=2e-2)
 
 
 @pytest.mark.parametrize("options", FAMILY.values(), ids=FAMILY)
-def test_encoders_become_classifiers(options):
+def test_from_weights_makes_a_classifier_of_an_encoder(options):
     model, _ = masked_model(build_mae, options)
 
     tuned = from_weights(model, num_classes=3, stochastic_depth=0.1)
 
     name = "block_1/mlp/reduce/kernel"
-    kernels = [{w.path: w for w in found.weights}[name] for found in (model, tuned)]
+    kernels = [{w.path: w for w in each.weights}[name] for each in (model, tuned)]
     np.testing.assert_array_equal(*kernels)
     assert tuned(IMAGES).shape == (2, 3)
 
 
-def test_an_encoder_with_a_cls_token_may_average_its_patches():
+def test_an_encoder_with_a_cls_token_can_pool_the_mean_of_its_patches():
     model, _ = masked_model(build_mae)
 
     tuned = from_weights(model, num_classes=3, pooling="mean", norm_after_pooling=True)
 
-    tokens = [{w.path: w for w in found.weights}["patch_encoder/cls"] for found in (model, tuned)]
+    tokens = [{w.path: w for w in each.weights}["patch_encoder/cls"] for each in (model, tuned)]
     np.testing.assert_array_equal(*tokens)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [build_mae, build_mim])
-def test_masked_models_learn_in_fit(build):
+def test_fit_lowers_the_loss_of_masked_models(build):
     model, inputs = masked_model(build)
     model.compile(keras.optimizers.Adam(1e-2))
 
@@ -141,7 +141,7 @@ def test_stems_that_show_patches_to_their_neighbours_are_refused(build, stem):
         build("vit_b16", stem=stem)
 
 
-def test_numbers_of_visible_patches_and_wrong_decoders():
+def test_visible_patches_are_rounded_down_and_wrong_decoders_are_refused():
     # Rounded down as int() in models_mae.py; ViT-B/16 sees 49 of 196.
     assert [visible_patches(196, 0.75), visible_patches(9, 0.75), visible_patches(4, 0.9)] == [
         49,

@@ -14,7 +14,7 @@ from vit_keras.layers.merging import merge, take_rows
 def numpy_merge(tokens, sizes, keys, count, prefix):
     """One image, pair by pair: tokens (n, width), sizes (n,), keys (heads, n, d) -> {patch: row}
 
-    Returns the prefix, and each merged token and its size by the patches' rows it is made of.
+    Returns the prefix, and the merged tokens and their sizes by the row of one of their patches.
     """
     metric = keys.mean(axis=0)
     metric = metric / np.sqrt((metric**2).sum(axis=1, keepdims=True) + 1e-6)
@@ -40,30 +40,32 @@ def numpy_merge(tokens, sizes, keys, count, prefix):
 @pytest.mark.parametrize(
     ("prefix", "patches", "count"), [(0, 6, 2), (1, 9, 4), (3, 7, 3), (1, 8, 1)]
 )
-def test_merging_is_what_pairs_one_by_one_give(prefix, patches, count):
+def test_merging_equals_a_loop_over_pairs(prefix, patches, count):
     random = np.random.default_rng(0)
     tokens = random.standard_normal((2, prefix + patches, 5)).astype("float32")
     sizes = random.integers(1, 5, (2, prefix + patches, 1)).astype("float32")
     keys = random.standard_normal((2, 3, prefix + patches, 4)).astype("float32")
 
-    got, got_sizes = map(np.asarray, merge(tokens, sizes, keys, count, prefix))
+    merged, merged_sizes = map(np.asarray, merge(tokens, sizes, keys, count, prefix))
 
-    assert got.shape == (2, prefix + patches - count, 5)
-    assert got_sizes.shape == (2, prefix + patches - count, 1)
+    assert merged.shape == (2, prefix + patches - count, 5)
+    assert merged_sizes.shape == (2, prefix + patches - count, 1)
     for image in range(2):
-        kept, means, total = numpy_merge(
+        prefix_tokens, means, total = numpy_merge(
             tokens[image], sizes[image, :, 0], keys[image], count, prefix
         )
-        np.testing.assert_allclose(got[image, :prefix], kept, rtol=1e-6)
-        order = np.lexsort(got[image, prefix:].T)
+        np.testing.assert_allclose(merged[image, :prefix], prefix_tokens, rtol=1e-6)
+        order = np.lexsort(merged[image, prefix:].T)
         expected = np.stack(list(means.values()))
         expected_order = np.lexsort(expected.T)
-        np.testing.assert_allclose(got[image, prefix:][order], expected[expected_order], rtol=1e-5)
+        np.testing.assert_allclose(
+            merged[image, prefix:][order], expected[expected_order], rtol=1e-5
+        )
         expected_sizes = np.array(list(total.values()))[expected_order]
-        np.testing.assert_allclose(got_sizes[image, prefix:, 0][order], expected_sizes)
+        np.testing.assert_allclose(merged_sizes[image, prefix:, 0][order], expected_sizes)
 
 
-def test_the_two_patches_that_are_most_alike_become_their_mean():
+def test_the_two_most_similar_patches_become_their_weighted_mean():
     # Patches 0 and 2 against 1 and 3: keys 0 and 3 are equal, 2 is like nothing.
     keys = np.array([[1, 0], [0, 1], [-1, -1], [1, 0]], "float32")[np.newaxis, np.newaxis]
     tokens = np.array([[2], [10], [20], [6]], "float32")[np.newaxis]
@@ -75,7 +77,7 @@ def test_the_two_patches_that_are_most_alike_become_their_mean():
     assert np.asarray(sizes)[0, :, 0].tolist() == [1, 1, 4]
 
 
-def test_rows_are_those_of_each_image():
+def test_take_rows_takes_rows_of_each_image():
     x = np.arange(12).reshape(2, 3, 2)
 
     assert np.asarray(take_rows(x, np.array([[2, 0], [1, 1]]))).tolist() == [
@@ -114,7 +116,7 @@ FAMILY = [
 
 
 @pytest.mark.parametrize("options", FAMILY)
-def test_the_family_merges_with_the_weights_it_has(options, tmp_path):
+def test_every_option_works_with_merging_and_existing_weights(options, tmp_path):
     model = tiny_model(**options)
     prefix = model.config.prefix_count
     merging = vit_keras.build_vit(model.config.replace(merge_tokens=4))
@@ -132,8 +134,8 @@ def test_the_family_merges_with_the_weights_it_has(options, tmp_path):
     assert reloaded.config == merging.config
 
 
-def test_alike_patches_merge_without_a_trace():
-    # All patches of an image are alike, positions too: merging must not change anything.
+def test_merging_equal_patches_does_not_change_the_logits():
+    # All patches of an image are equal, positions too.
     for options in FAMILY[:5]:
         model = tiny_model(positions="sincos2d", **options)
         merging = vit_keras.build_vit(model.config.replace(merge_tokens=5))
@@ -145,10 +147,10 @@ def test_alike_patches_merge_without_a_trace():
         tokens = [np.tile(token, (2, 1, 1)) for token in tokens] + [np.tile(one, (1, 24, 1))]
         tokens = np.concatenate(tokens, axis=1)
         first = model.get_layer("block_0").input
-        whole = keras.Model(first, model.output)
+        model_from_tokens = keras.Model(first, model.output)
         merged = keras.Model(merging.get_layer("block_0").input, merging.output)
 
-        np.testing.assert_allclose(merged(tokens), whole(tokens), atol=2e-5)
+        np.testing.assert_allclose(merged(tokens), model_from_tokens(tokens), atol=2e-5)
 
 
 def test_at_most_half_of_the_patches_are_merged():
@@ -167,12 +169,12 @@ def test_a_square_image_can_be_merged_to_a_single_patch():
 
 
 @pytest.mark.parametrize("value", [-1, 2.5, True, "4"])
-def test_impossible_numbers_of_tokens_are_refused(value):
+def test_impossible_merge_tokens_are_refused(value):
     with pytest.raises(InputError, match="merge_tokens must be a whole number of at least 0"):
         vit_keras.ViTConfig(merge_tokens=value)
 
 
-def test_masked_models_refuse_to_merge():
+def test_masked_models_refuse_merge_tokens():
     for build in (vit_keras.build_mae, vit_keras.build_mim):
         with pytest.raises(InputError, match="every token in its place. Got merge_tokens=2"):
             build("vit_b16", image_size=16, **TINY, merge_tokens=2)
@@ -191,7 +193,7 @@ def test_gradients_reach_every_weight_through_merged_tokens():
         assert np.abs(np.asarray(gradient)).max() > 0, variable.path
 
 
-def test_a_saved_model_is_rebuilt_with_merging_and_other_formats_are_told(tmp_path, caplog):
+def test_saved_models_load_with_merging_and_other_formats_warn(tmp_path, caplog):
     model = tiny_model()
     model.save(tmp_path / "model.keras")
 
@@ -203,7 +205,7 @@ def test_a_saved_model_is_rebuilt_with_merging_and_other_formats_are_told(tmp_pa
     assert "google files do not tell merge_tokens: their readers compute with 0" in caplog.text
 
 
-def test_an_encoder_merges_after_masked_pre_training():
+def test_an_encoder_can_merge_after_masked_pre_training():
     mae = vit_keras.build_mae("vit_b16", image_size=(16, 24), **TINY)
 
     tuned = vit_keras.from_weights(mae, num_classes=3, merge_tokens=3)
@@ -211,7 +213,7 @@ def test_an_encoder_merges_after_masked_pre_training():
     assert tuned.get_layer("block_1").output[0].shape[1] == 1 + 24 - 2 * 3
 
 
-def test_large_tokens_merge_in_half_precision():
+def test_merging_large_tokens_does_not_overflow_in_half_precision():
     tokens = np.full((1, 8, 4), 3e4, "float16")
     sizes = np.full((1, 8, 1), 9, "float16")
 

@@ -52,7 +52,7 @@ def test_saved_models_give_bit_equal_outputs_in_a_fresh_process(tmp_path):
 
 
 @pytest.mark.parametrize(("pooling", "positions", "head_width"), COMBINATIONS)
-def test_every_combination_has_its_output_and_config(pooling, positions, head_width):
+def test_every_combination_has_the_right_output_and_config(pooling, positions, head_width):
     model = build_vit(
         "vit_b16", image_size=(16, 24), num_classes=5, pooling=pooling, positions=positions,
         head_width=head_width, **TINY,
@@ -98,7 +98,7 @@ def gradients_of(model):
     return {
         weight.path: np.asarray(gradient)
         for weight, gradient in zip(model.trainable_weights, gradients, strict=True)
-        # A softmax does not see what is added to all keys alike.
+        # Adding the same to all keys does not change a softmax.
         if "key_norm/beta" not in weight.path
     }
 
@@ -113,7 +113,7 @@ def test_distilled_logits_are_the_mean_of_two_heads():
     np.testing.assert_allclose(model(images(model)), (first + second) / 2, atol=1e-6)
 
 
-def test_layers_have_names_and_shapes_are_static():
+def test_layers_have_names_and_static_shapes():
     model = tiny_model(head_width=20)
 
     names = [layer.name for layer in model.layers]
@@ -124,7 +124,7 @@ def test_layers_have_names_and_shapes_are_static():
     assert not any(isinstance(layer, keras.layers.Lambda) for layer in model.layers)
 
 
-def test_model_without_classes_gives_the_pooled_token():
+def test_model_without_classes_outputs_the_pooled_token():
     model = tiny_model(num_classes=0)
 
     assert model.output_shape == (None, 48)
@@ -132,7 +132,7 @@ def test_model_without_classes_gives_the_pooled_token():
     np.testing.assert_array_equal(model(images(model)), expected)
 
 
-def test_config_preprocessing_and_names_travel_in_the_file(tmp_path):
+def test_config_preprocessing_and_class_names_are_saved_in_the_file(tmp_path):
     preprocessing = Preprocessing((16, 24), "squash", 0.9, "bicubic", (0.1, 0.2, 0.3), (1, 2, 3))
     model = tiny_model(preprocessing=preprocessing, class_names=list("abcde"), gelu="tanh")
     for _ in range(2):
@@ -147,7 +147,7 @@ def test_config_preprocessing_and_names_travel_in_the_file(tmp_path):
     )
 
 
-def test_frozen_layers_and_precision_survive_the_file(tmp_path):
+def test_frozen_layers_and_precision_are_saved_in_the_file(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = tiny_model()
@@ -165,7 +165,7 @@ def test_frozen_layers_and_precision_survive_the_file(tmp_path):
     assert (loaded.predict(images(model), verbose=0) == before).all()
 
 
-def test_a_variant_or_a_config_builds_the_same_model():
+def test_build_vit_takes_a_config_and_overrides():
     config = ViTConfig.from_fields(image_size=(16, 24), num_classes=5, **TINY)
 
     assert get_config(build_vit(config)) == config
@@ -185,7 +185,7 @@ def test_default_preprocessing_fits_the_channels():
         ({"class_names": list("abcda")}, "Got 4 names for num_classes=5"),
     ],
 )
-def test_what_does_not_fit_the_model_is_refused(options, message):
+def test_preprocessing_and_class_names_of_another_model_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         tiny_model(**options)
 
@@ -200,22 +200,22 @@ def test_shifted_patches_are_normalised_and_saved(tmp_path):
     assert (load_model(tmp_path / "model.keras").predict(images(model), verbose=0) == before).all()
 
 
-def test_config_of_another_model_is_refused():
+def test_get_config_refuses_other_keras_models():
     with pytest.raises(InputError, match="build_vit"):
         get_config(keras.Sequential([keras.layers.Dense(2)]))
 
 
-def test_broken_files_are_refused_by_name(tmp_path):
+def test_load_model_names_the_broken_file(tmp_path):
     broken = tmp_path / "broken.keras"
     model = tiny_model()
     model.save(broken)
-    whole = broken.read_bytes()
-    broken.write_bytes(whole[:5000])
+    content = broken.read_bytes()
+    broken.write_bytes(content[:5000])
 
-    with pytest.raises(InputError, match="broken.keras is no whole .keras file"):
+    with pytest.raises(InputError, match="broken.keras is not a complete .keras file"):
         load_model(broken)
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 0xFF
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 0xFF
     broken.write_bytes(flipped)
     with pytest.raises(InputError, match="broken.keras cannot be loaded"):
         load_model(broken)
@@ -224,7 +224,7 @@ def test_broken_files_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_importing_the_library_loads_no_heavy_package():
+def test_importing_the_library_imports_no_heavy_package():
     code = "import sys, json, vit_keras; print(json.dumps(sorted(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""Images of any size become the model's input, alike in eager mode, tf.data and a graph."""
+"""Images of any size become the same model input in eager mode, tf.data and a graph."""
 
 import io
 import os
@@ -53,7 +53,7 @@ def test_crop_fraction_keeps_the_centre():
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_resizing_is_pillows(interpolation):
+def test_resizing_equals_pillow(interpolation):
     image = photograph(0, (200, 100, 50), size=(90, 60))
     filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
     expected = np.asarray(image.resize((40, 24), filters[interpolation]), "float32")
@@ -111,7 +111,7 @@ def test_wrong_preprocessing_is_refused(wrong, message):
         *(("jpeg", mode) for mode in ("RGB", "L")),
     ],
 )
-def test_every_kind_of_file_decodes_as_pillow_does(suffix, mode):
+def test_every_format_decodes_as_in_pillow(suffix, mode):
     options = {"lossless": True} if suffix == "webp" else {}
     content = encoded(photograph(2, (0, 0, 255)).convert(mode), suffix, **options)
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int)
@@ -148,7 +148,7 @@ def test_cmyk_photographs_become_rgb():
     assert np.abs(decoded - expected).mean() < 3
 
 
-def test_animations_give_their_first_frame():
+def test_animations_decode_to_their_first_frame():
     frames = [photograph(seed, (255, 0, 0)).convert("P") for seed in range(3)]
     for suffix, options in (("gif", {}), ("webp", {"lossless": True})):
         content = encoded(frames[0], suffix, save_all=True, append_images=frames[1:], **options)
@@ -160,7 +160,7 @@ def test_animations_give_their_first_frame():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("endian", ["<", ">"])
-def test_camera_orientation_is_applied_as_pillow_does(orientation, endian):
+def test_camera_orientation_is_applied_as_in_pillow(orientation, endian):
     exif = Image.Exif()
     exif.endian = endian
     exif[0x0112] = orientation
@@ -223,7 +223,7 @@ model.save("model.keras")
     ids=str,
 )
 def test_pixels_are_counted_without_decoding(suffix, options):
-    # Sides that take more than one byte each
+    # Sides that need two bytes each.
     file = encoded(Image.new("RGB", (523, 301)), suffix, **options)
 
     assert count_pixels(file).numpy() == 523 * 301
@@ -233,14 +233,14 @@ def test_pixels_are_counted_without_decoding(suffix, options):
             decode_image(content, max_pixels=523 * 301 - 1)
 
 
-def test_a_bmp_with_its_rows_upside_down_has_as_many_pixels():
+def test_pixels_of_a_top_down_bmp_are_counted():
     file = bytearray(encoded(Image.new("RGB", (523, 301)), "bmp"))
     file[22:26] = (-301).to_bytes(4, "little", signed=True)
 
     assert count_pixels(bytes(file)).numpy() == 523 * 301
 
 
-def test_what_is_no_image_has_no_pixels_and_is_refused():
+def test_other_bytes_have_no_pixels_and_are_refused():
     for content in (b"", b"text", b"RIFF1234WEBPVP8?"):
         assert count_pixels(content).numpy() == 0
         with pytest.raises(tf.errors.InvalidArgumentError, match="pixels"):

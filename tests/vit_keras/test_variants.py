@@ -91,7 +91,7 @@ LARGE = 100_000_000  # above, by formula alone
 
 
 def parameters(config):
-    """Counted by hand: equations 1-4 of the paper, and what each option adds."""
+    """Counts by hand: equations 1-4 of the paper, and the weights that each option adds."""
     d, p, c = config.width, config.patch_size, config.channels
     options, hidden = config.block, config.block.mlp_width
     prefix = config.prefix_count
@@ -122,7 +122,7 @@ def parameters(config):
 
 
 def _resnet(channels, width, blocks):
-    """Parameters of BiT's ResNet, and the channels it ends with; 2 a channel in each GroupNorm"""
+    """Parameters of BiT's ResNet, and its output channels; each GroupNorm has 2 per channel"""
     total, features = 7 * 7 * channels * width + 2 * width, width
     for stage, units in enumerate(blocks):
         inner, outer = width * 2**stage, 4 * width * 2**stage
@@ -145,7 +145,7 @@ AT_224 = {"image_size": 224, "num_classes": 1000}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_has_its_pinned_parameter_count(name):
+def test_every_variant_has_the_expected_parameter_count(name):
     assert parameters(resolve_config(name, **AT_224)) == PARAMETERS[name]
 
 
@@ -162,7 +162,7 @@ def test_built_models_have_the_parameters_counted_by_hand(name, overrides, count
     assert vit_keras.build_vit(name, **overrides).count_params() == count
 
 
-def test_unknown_names_are_refused_with_the_nearest():
+def test_unknown_names_are_refused_with_the_nearest_names():
     with pytest.raises(InputError, match="Got 'vit_b61'; did you mean vit_b16"):
         resolve_config("vit_b61")
     with pytest.raises(InputError, match="no field 'pool'; did you mean pooling"):

@@ -7,7 +7,7 @@ import keras
 
 from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
-from vit_keras.utils.types import Shape, Tensor
+from vit_keras.utils.types import ImageSize, Shape, Tensor
 
 RESIZES = ("squash", "crop")
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -31,7 +31,7 @@ class Preprocessing:
         InputError: for a value outside these.
     """
 
-    image_size: int | tuple[int, int]
+    image_size: ImageSize
     resize: str = "crop"
     crop: float = 1.0
     interpolation: str = "bilinear"
@@ -115,7 +115,7 @@ class Preprocessing:
 
     @functools.cached_property
     def _resize(self) -> keras.layers.Layer:
-        height, width = (round(side / self.crop) for side in as_image_size(self.image_size))
+        height, width = (round(side / self.crop) for side in self.image_size)
         return keras.layers.Resizing(
             height,
             width,
@@ -127,7 +127,7 @@ class Preprocessing:
 
     @functools.cached_property
     def _centre_crop(self) -> keras.layers.Layer:
-        return keras.layers.CenterCrop(*as_image_size(self.image_size), dtype="float32")
+        return keras.layers.CenterCrop(*self.image_size, dtype="float32")
 
     @functools.cached_property
     def _rescale(self) -> keras.layers.Layer:

@@ -14,7 +14,7 @@ from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.layers.positions import resize_matrix
 from vit_keras.model import HEADS, ViT
 from vit_keras.tasks.losses import PerExampleLoss
-from vit_keras.utils.checks import as_image_size, check_choice
+from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError, did_you_mean
 from vit_keras.utils.types import Tensor
 
@@ -132,8 +132,7 @@ class Teacher(keras.layers.Layer):
             return images
         method = _RESIZES[self.preprocessing.interpolation]
         down, across = (
-            resize_matrix(*sides, method).astype("float32")
-            for sides in zip(old, as_image_size(new), strict=True)
+            resize_matrix(*sides, method).astype("float32") for sides in zip(old, new, strict=True)
         )
         return ops.einsum("ry,byxk,cx->brck", down, images, across)
 
