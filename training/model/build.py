@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -63,7 +63,7 @@ def plan_model(recipe: "Recipe") -> ModelPlan:
 
 def build_classifier(recipe: "Recipe", plan: ModelPlan, class_names: tuple[str, ...]) -> ViT:
     """Builds the planned ViT with a head for these classes."""
-    labels = {"class_names": class_names, "num_classes": len(class_names)}
+    labels: dict[str, Any] = {"class_names": class_names, "num_classes": len(class_names)}
     with dtype_policy(recipe.execution.mixed_precision):
         if plan.pretrained:
             return from_weights(plan.pretrained, preprocessing=plan.preprocessing, **labels)

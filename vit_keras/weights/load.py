@@ -81,7 +81,7 @@ def from_weights(
     if new_head:  # the layer before the old head goes with it
         config = resolve_config(config, num_classes=num_classes, head_width=0)
     weights = _with_preprocessing(weights, config.channels, preprocessing)
-    options = {
+    options: dict[str, Any] = {
         "preprocessing": preprocessing or Preprocessing(config.image_size, **weights.preprocessing),
         "name": re.sub(r"[^A-Za-z0-9_.-]", "_", name or pathlib.Path(weights.source).stem),
     }
