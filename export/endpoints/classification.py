@@ -18,6 +18,11 @@ from vit_keras.utils.errors import InputError
 from vit_keras.utils.statistics import change_of_accuracy
 
 ATTENTION = "how much each patch counted, in rows and columns; they sum to 1"
+INTENDED_USE = """\
+To classify images like those it was trained on into the classes above. It assigns one of them to
+every image, also to an image of none; its probabilities are not calibrated. How it does on other
+images, and on groups of people or things that are rare in its training data, is not known: measure
+it with `python -m training evaluate`."""
 SIZES = ("patch_size", "width", "depth", "heads", "mlp_width", "pooling")
 
 
@@ -28,20 +33,14 @@ class ClassificationEndpoints(Endpoints):
     bounds = (0.0, 1.0)
     note = """
 - **Accuracy** was measured with the artefact itself, in its own runtime (a page's model in LiteRT's
-  interpreter), on {source}; the accuracy of the Keras model is {keras_accuracy:.1%}. The change is
-  that on the same images, with its 95 % confidence interval (Agresti and Min, matched pairs).
+  interpreter); the accuracy of the Keras model is {keras_accuracy:.1%}. The change is that on the
+  same images, with its 95 % confidence interval (Agresti and Min, matched pairs).
 - **Same label** is the fraction of images with the same most probable class as in Keras."""
 
     def __init__(self) -> None:
         super().__init__("probabilities", "of each class; they sum to 1")
         self.raw = "logits"
-        self.intended_use = (
-            "To classify images like those it was trained on into the classes above. It assigns "
-            "one of them to every\nimage, also to an image of none; its probabilities are not "
-            "calibrated. How it does on other images, and\non groups of people or things that are "
-            "rare in its training data, is not known: measure it with\n"
-            "`python -m training evaluate`."
-        )
+        self.intended_use = INTENDED_USE
 
     def check(self, model: keras.Model, name: object, options: Options) -> None:
         """Raises InputError for a model without classes."""

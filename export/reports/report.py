@@ -12,8 +12,8 @@ from vit_keras.utils.files import write_json, write_text
 Row = dict[str, Any]
 
 NOTES = """
-- **Max difference** is the largest difference from the Keras model, of the answers to {source} (of
-  a SavedModel also of its other outputs).
+- **Max difference** is the largest difference from the answers of the Keras model (for a SavedModel
+  also from its other outputs), on {source}.
 - **ms** is the median time of one image on this machine, for a SavedModel from the file's bytes on;
   **memory** is the growth of a process that loads the artefact and runs one image."""
 
