@@ -6,7 +6,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from export.checks.run_standalone import ask_tflite
 from export.tflite.flatbuffer import count_operations
-from export.tflite.smooth_quant import smooth
+from export.tflite.smooth_quant import smooth_channels
 
 WIDTH = 48  # of the model
 
@@ -16,7 +16,7 @@ def test_smoothing_keeps_the_function_and_balances_the_channels(
 ):
     path = tmp_path / "smoothed"
 
-    smooth(float32_file, path, noise_images["calibration"])
+    smooth_channels(float32_file, path, noise_images["calibration"])
 
     before, after = (
         ask_tflite(Interpreter(str(file)), noise_images["search"].pixels)["probabilities"]
