@@ -46,14 +46,11 @@ def test_the_code_contains_no_image_size():
 def test_the_region_of_an_image_is_that_of_the_preprocessing(path, resize, crop, height, width):
     horizontal = vertical = crop
     if resize == "crop":
-        text, names = (
-            TEXTS[path],
-            {"crop": crop, "min": min, "modelRatio": 24 / 16, "imageRatio": width / height},
-        )
+        names = {"crop": crop, "min": min, "modelRatio": 24 / 16, "imageRatio": width / height}
         horizontal, vertical = (  # the expressions are valid Python
             eval(expression, names)
             for side in ("horizontal", "vertical")
-            for expression in re.findall(f"{side} = (crop \\* .*)", text)
+            for expression in re.findall(f"{side} = (crop \\* .*)", TEXTS[path])
         )
 
     # An image whose pixels hold their own position (x, y), in fractions of the sides.

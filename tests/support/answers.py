@@ -9,10 +9,8 @@ from PIL import Image
 from support.tiny import photograph, tiny_model
 
 CLASSES = ("ant", "bee", "cat", "dog", "èlk", "fox", "gnu")
-NORMALISATION: dict[str, Any] = {
-    "mean": (0.4, 0.5, 0.6),
-    "std": (0.2, 0.3, 0.4),
-}  # differs between channels
+# Differs between channels
+NORMALISATION: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
 MAX_PIXELS = 20_000  # of images that the served model decodes
 
 
