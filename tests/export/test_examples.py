@@ -48,8 +48,9 @@ def test_the_region_of_an_image_is_that_of_the_preprocessing(path, resize, crop,
     if resize == "crop":
         names = {"crop": crop, "min": min, "modelRatio": 24 / 16, "imageRatio": width / height}
         horizontal, vertical = (  # the expressions are valid Python
-            eval(re.search(f"{side} = (crop \\* .*)", TEXTS[path])[1], names)
+            eval(expression, names)
             for side in ("horizontal", "vertical")
+            for expression in re.findall(f"{side} = (crop \\* .*)", TEXTS[path])
         )
 
     # An image whose pixels hold their own position (x, y), in fractions of the sides.

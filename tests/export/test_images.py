@@ -26,6 +26,7 @@ def test_parts_are_disjoint_and_stratified(model):
     drawn = np.concatenate([numbers(part) for part in parts.values()])
     assert len(drawn) == len(np.unique(drawn)) == 333 + 256 + 200
     for part in parts.values():
+        assert part.labels is not None
         np.testing.assert_array_equal(labels[numbers(part)], part.labels)
         shares = np.bincount(part.labels) / len(part.labels)
         np.testing.assert_allclose(shares, [0.3, 0.1, 0.1, 0.4, 0.1], atol=0.01)
@@ -44,7 +45,9 @@ def test_a_run_is_evaluated_on_its_own_validation_split(run_folder):
         "search": 9,
         "calibration": 9,
     }
-    assert np.bincount(parts["evaluation"].labels).tolist() == [3, 3]
+    labels = parts["evaluation"].labels
+    assert labels is not None
+    assert np.bincount(labels).tolist() == [3, 3]
 
 
 def test_two_images_are_too_few(model):

@@ -4,6 +4,7 @@ import collections
 import json
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ from vit_keras import InputError, Preprocessing, attention_rollout, build_vit, l
 
 pytestmark = pytest.mark.slow
 
-AUTHOR = {"author": "A. Nobody", "license": "MIT", "version": "2"}
+AUTHOR: dict[str, Any] = {"author": "A. Nobody", "license": "MIT", "version": "2"}
 
 
 @pytest.fixture(scope="session")

@@ -189,10 +189,10 @@ def test_every_model_option_in_every_kind_and_with_merged_tokens(overrides, nois
     pixels = noise[0]
     labels = model.predict(np.asarray(model.preprocessing(pixels)), verbose=0).argmax(axis=1)
     place = tmp_path / "model.keras", ["tflite"], tmp_path / "out"
-    rest = {"data": (pixels, labels), "options": Options(allow_drop=True)}
+    data, options = (pixels, labels), Options(allow_drop=True)
 
-    rows = export_model(*place, list(KINDS), (0,), **rest)
-    rows += export_model(*place, ["int8"], (3,), **rest)
+    rows = export_model(*place, list(KINDS), data=data, options=options)
+    rows += export_model(*place, ["int8"], (3,), data=data, options=options)
 
     assert len(rows) == len(KINDS) + 1
     for row in rows:
@@ -211,6 +211,7 @@ def test_a_killed_export_leaves_the_earlier_file(five_classes, tmp_path, photogr
     command = [sys.executable, "-m", "export", str(tmp_path / "model.keras"), "--format", "tflite"]
     command += ["--data", str(photographs / "red"), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
 
     assert process.stdout.readline() == "model.tflite ...\n"
     deadline = time.monotonic() + 60

@@ -86,8 +86,8 @@ def test_the_files_are_filled_in_for_the_model(served):
     assert "`probabilities` (batch, 7)" in files["README.md"]
     assert "| `attention` | `image_bytes` | `attention` (batch, 4, 6)" in files["README.md"]
     assert "more than 20000 pixels" in files["README.md"]
-    payload = re.search(r'-d "(.*)"$', files["README.md"], re.MULTILINE)[1].replace('\\"', '"')
-    assert json.loads(payload)["instances"][0].keys() == {"b64"}
+    (payload,) = re.findall(r'-d "(.*)"$', files["README.md"], re.MULTILINE)
+    assert json.loads(payload.replace('\\"', '"'))["instances"][0].keys() == {"b64"}
     assert "./:" not in files["docker-compose.yml"]
     assert ".:/models/vit_b16:ro" in files["docker-compose.yml"]
 

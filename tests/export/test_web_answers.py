@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from vit_keras import Preprocessing, attention_rollout
 
 pytestmark = NEEDS_BROWSER
 
-GREY = {"mean": (0.5,), "std": (0.25,)}
+GREY: dict[str, Any] = {"mean": (0.5,), "std": (0.25,)}
 # {kind: largest difference of probabilities from (LiteRT with the same file, Keras)}. In "dynamic",
 # one rounding of an activation is a step of an 8-bit number.
 TOLERANCES = {"float32": (2e-5, 2e-5), "float16": (2e-5, 1e-3), "dynamic": (1e-2, 2e-2)}

@@ -18,10 +18,10 @@ from vit_keras.images.decoding import decode_image
 
 def write_page(model, folder, kind="float32", **options):
     """Writes a page as `export` does, without verification."""
-    row, options, source = FORMATS["web"], Options(**options), folder.with_name("source")
-    row.write(model, source, options)
-    row.kinds[kind](Source(source, model, {}, options), folder)
-    row.finish(model, folder, options)
+    row, chosen, source = FORMATS["web"], Options(**options), folder.with_name("source")
+    row.write(model, source, chosen)
+    row.kinds[kind](Source(source, model, {}, chosen), folder)
+    row.finish(model, folder, chosen)
     return folder
 
 
