@@ -91,7 +91,7 @@ class TrainingLoop:
         self.setup = setup
         self.recipe = setup.devices.adapted(setup.recipe)
         self.model = model
-        self.trainer: keras.Model | None = None
+        self._trainer: Any = None  # of the current phase
         self.images = images
         self.stop_event = stop_event
         self.start = start
@@ -142,36 +142,35 @@ class TrainingLoop:
     def _build_trainer(self, phase: Phase, objective: Objective) -> None:
         """Builds the model and the trainer of a phase, which continue those of the last one."""
         recipe, size = self.recipe, phase.image_size
-        if self.trainer:
-            self.model, self.trainer = trainer_at_size(
-                self.model, self.trainer, size, recipe, objective, self.length
+        if self._trainer:
+            self.model, self._trainer = trainer_at_size(
+                self.model, self._trainer, size, recipe, objective, self.length
             )
         else:
             self.model = model_at_size(self.model, size, recipe)
             restrict(self.model, recipe.fine_tuning)
-            self.trainer = build_trainer(self.model, recipe, objective, self.length)
+            self._trainer = build_trainer(self.model, recipe, objective, self.length)
 
     def _fit_phase(self, phase: Phase, objective: Objective) -> None:
         """Fits the trainer for the epochs of a phase."""
-        setup, length = self.setup, self.length
-        per_epoch = length.steps_per_epoch
+        setup, per_epoch = self.setup, self.length.steps_per_epoch
         validation = self._validation_batches()
+        further = self._further_callbacks()
         # Each image size keeps its own best model; the last phase has the final size.
         weights, dataset = describe_weights(self.recipe), self.recipe.data.dataset
         best = BestModel(self.model, setup.run.model, weights, dataset)
-        stop = StopOnNaN(per_epoch)
-        further = self._further_callbacks()
         if self.start:
             self._restore(self.start, best, validation)
         writer = CheckpointWriter(self._checkpoint_schedule(), self.model, best, self.start)
         self.start = None
-        # Finish a partial epoch in its own fit call. A data service shuffles everything it gets,
-        # so each epoch gets a call.
-        first_step = max(self.finished_steps, phase.begin * per_epoch)
+        stop = StopOnNaN(per_epoch)
+        loss = np.nan
+        # Finish a partial epoch in its own fit call. A data service shuffles across everything it
+        # is given, so with one each epoch has its own call.
+        begin = max(self.finished_steps, phase.begin * per_epoch)
         separate = bool(setup.data_service)
-        history = None
-        for first, last in epoch_spans(first_step, phase.end * per_epoch, per_epoch, separate):
-            history = self.trainer.fit(
+        for first, last in epoch_spans(begin, phase.end * per_epoch, per_epoch, separate):
+            history = self._trainer.fit(
                 setup.devices.training(functools.partial(self._batches, objective, first, last)),
                 initial_epoch=first // per_epoch,
                 epochs=last // per_epoch,
@@ -184,13 +183,9 @@ class TrainingLoop:
             )
             if stop.where:
                 break
-            if writer.step < last:
-                raise OSError(
-                    f"the images ended at step {writer.step} of {last}: the data service lost a "
-                    f"worker and the images that the worker held"
-                )
-        finite = history is not None and np.isfinite(history.history["loss"][-1])
-        if stop.where or not (best.epoch and finite):
+            _check_complete(writer.step, last)
+            loss = history.history["loss"][-1]
+        if stop.where or not (best.epoch and np.isfinite(loss)):
             where = stop.where or f"the validation of epoch {phase.end}"
             raise _not_finite(where, setup.run.model, self.recipe.optimization.learning_rate)
 
@@ -250,7 +245,7 @@ class TrainingLoop:
 
     def _restore(self, start: Checkpoint, best: BestModel, validation: tf.data.Dataset) -> None:
         """Sets the trainer and the best model so far to the state of a checkpoint."""
-        trainer: Any = self.trainer
+        trainer = self._trainer
         trainer.optimizer.build(trainer.trainable_variables)
         trainer.evaluate(validation.take(1), verbose=0)  # creates the metrics
         start.restore("model", self.model.variables)
@@ -264,6 +259,14 @@ def describe_weights(recipe: Recipe) -> str:
     momentum = recipe.optimization.ema_momentum
     weights = f"moving average (momentum {momentum}) of the weights" if momentum else "weights"
     return f"{weights} of {recipe.model.start} trained on {recipe.data.dataset}"
+
+
+def _check_complete(step: int, last: int) -> None:
+    if step < last:
+        raise OSError(
+            f"the images ended at step {step} of {last}: the data service lost a worker and the "
+            f"images that the worker held"
+        )
 
 
 def _not_finite(where: str, path: pathlib.Path, learning_rate: float) -> InputError:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import json
 import pathlib
 import typing
 from collections.abc import Iterable
@@ -174,8 +175,10 @@ def read_recipe(path: pathlib.Path | str) -> Recipe:
         InputError: for a missing file, or one with fields that this version does not have.
     """
     path = pathlib.Path(path)
-    record = RunFolder(path.parent).read_config()
+    if not path.exists():
+        raise InputError(f"{path.parent} is not a run folder: it has no {path.name}.")
     try:
+        record = json.loads(path.read_text(encoding="utf-8"))
         fields = {name: _from_json(name, value) for name, value in record["recipe"].items()}
         return Recipe().replace(**fields)
     except (InputError, KeyError, TypeError, ValueError) as error:

@@ -43,24 +43,33 @@ def test_multi_worker_with_an_untested_version_of_keras_is_an_error(monkeypatch)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"accumulate": 2}, "joined with accumulate or mixed_precision=mixed_float16"),
-        ({"mixed_precision": "mixed_float16"}, "joined with accumulate or mixed_precision"),
-        ({"tune": "head"}, "joined with tune=head, head_first=true or teacher_cache=true"),
-        ({"head_first": True}, "joined with tune=head, head_first=true"),
-        ({"teacher_cache": True}, "joined with tune=head, head_first=true"),
+        (
+            {"gradient_accumulation_steps": 2},
+            "combined with gradient_accumulation_steps or mixed_precision=mixed_float16",
+        ),
+        (
+            {"mixed_precision": "mixed_float16"},
+            "combined with gradient_accumulation_steps or mixed_",
+        ),
+        (
+            {"trainable": "head"},
+            "combined with trainable=head, head_first=true or teacher_cache=true",
+        ),
+        ({"head_first": True}, "combined with trainable=head, head_first=true"),
+        ({"teacher_cache": True}, "combined with trainable=head, head_first=true"),
     ],
 )
 def test_settings_that_several_devices_do_not_support_are_errors(changes, message):
     with pytest.raises(InputError, match=f"--distribute cannot be {message}"):
-        find_devices("mirrored").check(Recipe(**changes))
+        find_devices("mirrored").check(Recipe().replace(**changes))
 
 
 def test_masked_models_on_several_jax_devices_are_an_error():
     pytest.importorskip("jax")
     from training.distribution.jax_devices import Mesh
 
-    with pytest.raises(InputError, match="under jax cannot be joined with pretrain"):
-        Mesh().check(Recipe(pretrain="mae"))
+    with pytest.raises(InputError, match="with jax cannot be combined with task=mae"):
+        Mesh().check(Recipe(task="mae"))
 
 
 def test_distribute_option_that_the_backend_does_not_have_is_an_error():

@@ -129,7 +129,7 @@ def test_two_processes_train_like_one_although_one_is_killed(backend, one_proces
     printed = [worker.communicate(timeout=900)[0] for worker in workers]
 
     assert [worker.returncode for worker in workers] == [0, 0]
-    assert "Going on from step" in printed[0]
+    assert "Resuming at step" in printed[0]
     assert_same_run(run, one_process)
 
 

@@ -364,7 +364,7 @@ def test_mirror_images_are_averaged_where_that_is_asked_for(run_folder, photogra
 
 
 def test_evaluate_refuses_classes_the_model_does_not_know(run_folder):
-    with pytest.raises(SystemExit, match="Error: the model knows no class 'T-shirt/top'"):
+    with pytest.raises(SystemExit, match="Error: the model has no class 'T-shirt/top'"):
         main(["evaluate", str(run_folder / "model.keras"), "--data", "fashion_mini"])
 
 

@@ -1,4 +1,4 @@
-"""Runs that ended in the middle go on, and end as if they had not."""
+"""Interrupted runs are resumed, and end as if they had not been interrupted."""
 
 import csv
 import dataclasses
@@ -102,7 +102,7 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
         for name in GROUPS:
             np.testing.assert_array_equal(found.groups[name][0], [4, 4, 4])
             assert found.groups[name][1].dtype == "uint32"
-        assert f"Note: {newest} is left out, it is damaged" in capsys.readouterr().out
+        assert f"Note: {newest} is damaged and skipped" in capsys.readouterr().out
 
 
 def test_an_epoch_that_was_begun_is_finished_by_itself():
@@ -128,11 +128,11 @@ def test_other_images_are_another_run(photographs):
 
 def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
     for arguments, message in (
-        ([tmp_path], "is no run folder: it has no config.json"),
+        ([tmp_path], "is not a run folder: it has no config.json"),
         ([run_folder], "holds a finished run"),
         (
             [run_folder, "--set", "epochs=3"],
-            "as it was begun; give nothing else",
+            "with its own options; give no others",
         ),
     ):
         with pytest.raises(SystemExit, match=message):
@@ -183,9 +183,9 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, s
     printed, errors = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    go_on = f"go on with: python -m training fit --resume {run}"
-    assert errors.splitlines()[-1] == f"Interrupted; {go_on}"
-    assert "Stopping, and saving first; again to stop at once." in printed
+    resume_hint = f"resume with: python -m training fit --resume {run}"
+    assert errors.splitlines()[-1] == f"Interrupted; {resume_hint}"
+    assert "Stopping after saving the state; again to stop at once." in printed
     (kept,) = (run / "checkpoints").iterdir()
     assert Checkpoint.read(kept).step > 0
     assert load_model(run / "model.keras").class_names == ("blue", "red")
@@ -218,7 +218,7 @@ def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays(photographs, tmp
     path = run / "checkpoints" / "step-"
     message = (
         rf"Error: the checkpoint {path}\d+.npz cannot be written: .* File too large\. "
-        rf"When that is mended, go on with: python -m training fit --resume {run}"
+        rf"When that is repaired, resume with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, ended.stderr.splitlines()[-1])
 
@@ -239,7 +239,7 @@ def test_a_folder_that_becomes_read_only_ends_the_run(
     assert "Traceback" not in errors
     message = (
         rf"Error: the checkpoint {run}/checkpoints/step-\d+.npz cannot be written: .*Permission "
-        rf"denied.*\. When that is mended, go on with: python -m training fit --resume {run}"
+        rf"denied.*\. When that is repaired, resume with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, errors.splitlines()[-1])
     assert latest_checkpoint(run / "checkpoints").step > 0

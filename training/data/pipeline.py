@@ -66,8 +66,8 @@ def training_batches(
             these steps once, in any order.
 
     Returns:
-        tf.data.Dataset of what `targets.finish` returns, batch_size * share.own / share.all images
-        in each element.
+        tf.data.Dataset of what `targets.finish` returns, the batch of one replica in each element:
+        batch_size / share.all images.
 
     Raises:
         InputError: where a batch cannot be divided into whole blocks for the replicas.
@@ -82,7 +82,7 @@ def training_batches(
     if service:
         once = tf.data.experimental.service.ShardingPolicy.DYNAMIC
         dataset = dataset.apply(tf.data.experimental.service.distribute(once, service))
-    batches = dataset.rebatch(blocks.per_step * blocks.size, drop_remainder=True)
+    batches = dataset.rebatch(blocks.per_replica * blocks.size, drop_remainder=True)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
@@ -91,7 +91,8 @@ class _Blocks:
 
     Attributes:
         size: images in a block; they are augmented together.
-        per_step: blocks that this process makes for each step.
+        per_replica: blocks of a replica for each step.
+        per_step: blocks of this process for each step.
         gather_pixels: whether blocks are cut from images in memory, all of the model's size.
     """
 

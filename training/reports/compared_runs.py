@@ -1,6 +1,5 @@
 """Run folders -> ComparedRuns, seeds of one recipe in one group."""
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training.runs.folder import read_columns
+from training.runs.folder import RunFolder
 from vit_keras.utils.errors import InputError
 
 
@@ -53,19 +52,15 @@ def read_run(folder: pathlib.Path) -> ComparedRun:
     Raises:
         InputError: if the folder does not hold a finished run.
     """
-    if not (folder / "config.json").exists():
-        raise InputError(f"{folder} is not a run folder: it has no config.json.")
-    if not (folder / "report.md").exists():
+    run = RunFolder(folder)
+    record = run.read_config()
+    if run.state != "finished":
         raise InputError(
             f"the run in {folder} is not finished; resume it with: python -m training fit "
             f"--resume {folder}"
         )
-    record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    predictions: list[dict[str, str]] = []
-    if "accuracy" in evaluation:
-        with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
-            predictions = list(csv.DictReader(file))
+    evaluation = run.read_evaluation()
+    predictions = run.read_predictions() if "accuracy" in evaluation else []
     return ComparedRun(
         path=str(folder),
         seed=record["recipe"].pop("seed"),
@@ -76,7 +71,7 @@ def read_run(folder: pathlib.Path) -> ComparedRun:
             "commit": record["commit"],
         },
         evaluation=evaluation,
-        history=read_columns(folder / "history.csv"),
+        history=run.read_history(),
         images=tuple((row["image"], row["true"]) for row in predictions),
         predicted=np.array([row["predicted"] for row in predictions]),
     )
