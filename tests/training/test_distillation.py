@@ -1,6 +1,7 @@
 """Runs with a teacher: teachers of every kind, cached probabilities, the student that is saved."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -65,7 +66,7 @@ def test_all_kinds_of_teacher_give_the_same_probabilities(
     spec = dataclasses.replace(vit.preprocessing, mean=(0.4,) * 3)
     student = tiny_model(num_classes=2, class_names=("red", "blue"), preprocessing=spec)
     teacher = str(source(run_folder, tmp_path))
-    stated = {} if names_classes else {"teacher_mean": (0.5,)}
+    stated: dict[str, Any] = {} if names_classes else {"teacher_mean": (0.5,)}
     options = DistillationOptions(teacher=teacher, **stated)
     pixels = RANDOM.integers(0, 256, (4, 16, 24, 3)).astype("uint8")
 
@@ -169,6 +170,7 @@ def test_a_run_with_a_teacher_saves_the_student(recipe, run_folder, tmp_path, ch
     evaluation = fit(distilled, tmp_path / "run")
 
     student = vit_keras.load_model(tmp_path / "run" / "model.keras")
+    assert evaluation
     assert evaluation["accuracy"] > 0.6  # red against blue
     assert student.config.distilled
     assert not getattr(student, "optimizer", None)

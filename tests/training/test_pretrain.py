@@ -211,6 +211,7 @@ def test_encoders_of_masked_models_are_fine_tuned(pretraining, mae_run, recipe, 
 
     tuned = fit(recipe.replace(weights=str(run)), tmp_path / "tuned")
 
+    assert tuned
     assert tuned["accuracy"] > 0.6  # red against blue
     model = vit_keras.load_model(tmp_path / "tuned" / "model.keras")
     assert model.class_names == ("blue", "red")
@@ -232,6 +233,7 @@ def test_pretraining_runs_in_half_precision_compiled_with_averages(
 
     evaluation = fit(pretraining.replace(**changes), tmp_path / "run")
 
+    assert evaluation
     assert np.isfinite(evaluation["loss"])
 
 

@@ -86,7 +86,9 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
     assert latest_checkpoint(tmp_path) is None
     for step in (4, 12):
         checkpoint(step).write(tmp_path / f"step-{step:010}.npz")
-    assert latest_checkpoint(tmp_path).step == 12
+    found = latest_checkpoint(tmp_path)
+    assert found
+    assert found.step == 12
     newest = tmp_path / "step-0000000012.npz"
     whole = newest.read_bytes()
     middle = len(whole) // 2
@@ -96,6 +98,7 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
 
         found = latest_checkpoint(tmp_path)
 
+        assert found
         assert found.step == 4
         assert found.best == {"best": 0.5, "epoch": 1}
         assert found.images == "images"
@@ -242,7 +245,9 @@ def test_a_folder_that_becomes_read_only_ends_the_run(
         rf"denied.*\. When that is repaired, resume with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, errors.splitlines()[-1])
-    assert latest_checkpoint(run / "checkpoints").step > 0
+    found = latest_checkpoint(run / "checkpoints")
+    assert found
+    assert found.step > 0
 
 
 @pytest.mark.slow

@@ -26,9 +26,9 @@ def uneven(tmp_path):
 @pytest.mark.slow
 def test_command_writes_sheet_balance_unreadable_files_and_rates(uneven, tmp_path, capsys):
     out = tmp_path / "out"
-    tiny = ("width=16", "depth=1", "heads=2", "mlp_width=16")
-    tiny = (*(f"model.{field}" for field in tiny), "image_size=16", "jit_compile=false")
-    options = [part for setting in tiny for part in ("--set", setting)]
+    fields = ("width=16", "depth=1", "heads=2", "mlp_width=16")
+    settings = [*(f"model.{field}" for field in fields), "image_size=16", "jit_compile=false"]
+    options = [part for setting in settings for part in ("--set", setting)]
 
     main(["data", "--data", str(uneven), "--out", str(out), *options])
 
@@ -57,6 +57,7 @@ def test_sheet_shows_images_and_mixed_labels():
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 40
     assert sum("70%\n" in title and title.endswith("30%") for title in titles) > 25
+    assert examples.pixels is not None
     shown = np.asarray(figure.axes[0].images[0].get_array())
     originals = {image.tobytes() for image in examples.pixels.numpy()}
     assert (shown * 255).round().astype("uint8").tobytes() in originals

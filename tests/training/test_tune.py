@@ -247,6 +247,7 @@ def test_features_of_half_precision_are_float32_in_the_probe(recipe, run_folder,
 
     evaluation = fit(recipe.replace(weights=weights, **half), tmp_path / "run")
 
+    assert evaluation
     assert evaluation["accuracy"] > 0.8
     model = load_model(tmp_path / "run" / "model.keras")
     train = find_splits(recipe.data.dataset, 3)["train"]()
@@ -284,6 +285,7 @@ def test_progressive_resizing_ends_with_the_size_of_the_recipe(recipe, tmp_path,
 
     evaluation = fit(growing, tmp_path / "run")
 
+    assert evaluation
     assert evaluation["accuracy"] > 0.8
     assert load_model(tmp_path / "run" / "model.keras").input_shape == (None, 16, 24, 3)
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
