@@ -152,7 +152,7 @@ def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, sta
     task = {"run": str(killed), "kills": 10, "first": first[3:], "resume": resume(killed)[3:]}
 
     result = subprocess.run(
-        [sys.executable, KILL_RUNS],
+        [sys.executable, "-P", KILL_RUNS],
         input=json.dumps(task),
         check=True,
         text=True,

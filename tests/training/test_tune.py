@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from support.shared import shared_folder
 from support.tiny import randomise, tiny_model
-from support.training import class_objective, class_trainer
+from support.trainers import class_objective, class_trainer
 
 from training.callbacks import EvaluateEMA
 from training.data.datasets import find_splits
