@@ -149,6 +149,7 @@ def our_pipeline(**options: Any) -> Callable[[int], "tf.data.Dataset"]:
     from training.data.examples import Examples
     from training.data.pipeline import training_batches
     from training.recipe import Recipe
+    from training.tasks.classification import class_targets
     from vit_keras.images.decoding import decode_image
     from vit_keras.images.preprocessing import Preprocessing
 
@@ -156,7 +157,8 @@ def our_pipeline(**options: Any) -> Callable[[int], "tf.data.Dataset"]:
     labels, classes, names = np.zeros(2, "int64"), ("a", "b"), ("x", "y")
     examples = Examples(labels, classes, names, lambda index: decode_image(contents[index]))
     recipe = Recipe().replace(batch_size=BATCH, train_crop=augment.random_resized_crop, **options)
-    return training_batches(examples, recipe, Preprocessing(SIZE), 2**20).take
+    targets = class_targets(recipe, examples)
+    return training_batches(examples, recipe, Preprocessing(SIZE), targets, last=2**20).take
 
 
 def timm_tasks() -> Tasks:

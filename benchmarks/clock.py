@@ -60,7 +60,7 @@ class Clock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds Keras's validation to the curve."""
-        if "val_accuracy" in (logs or {}):
+        if logs and "val_accuracy" in logs:
             self.curve.append((self._elapsed()[0], logs["val_accuracy"]))
 
     def on_train_end(self, logs: dict | None = None) -> None:

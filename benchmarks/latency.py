@@ -115,7 +115,8 @@ def write_all(
     """Writes all artefacts; returns them by name, and {what could not be written: why}."""
     from vit_keras.utils.errors import InputError
 
-    artefacts, missing = {}, {}
+    artefacts: dict[str, Written] = {}
+    missing: dict[str, Exception] = {}
     fields = config.to_fields()  # a process without Keras can unpickle these, but no ViTConfig
     for number, (name, artefact) in enumerate(ARTEFACTS.items()):
         print(f"writing {name}", file=sys.stderr)
@@ -143,8 +144,12 @@ def load_all(
         {contestant: the process that holds it}, {contestant: its largest difference from its
         model} and {what could not be loaded: why}
     """
-    shape = (*config.image_size, config.channels)
-    workers, differences, missing = {}, {}, {}
+    from vit_keras.config import as_image_size
+
+    shape = (*as_image_size(config.image_size), config.channels)
+    workers: dict[Contestant, Executor] = {}
+    differences: dict[Contestant, float] = {}
+    missing: dict[str, Exception] = {}
     for contestant in _contestants(artefacts):
         name, runtime = contestant
         print(f"loading {name} in {runtime}, {threads} threads", file=sys.stderr)

@@ -31,6 +31,7 @@ from benchmarks.machine import describe_machine
 from training.augment.batches import resized_crop_of_border
 from training.fit import fit
 from training.recipe import Recipe, load_recipe
+from training.runs.folder import RunFolder
 from vit_keras.utils.files import write_json
 
 LABELLED = 500  # images per class
@@ -118,10 +119,13 @@ def train_student(data: pathlib.Path, seed: int, runs: pathlib.Path) -> Result:
 def train_student_with_teacher(data: pathlib.Path, seed: int, runs: pathlib.Path) -> Result:
     """Trains the student on labels and on the answers of a teacher, which is trained once."""
     teacher = runs.parent / "teacher"
-    if not (teacher / "report.md").exists():
+    if RunFolder(teacher).state != "finished":
         fit(load_recipe("fashion_mnist"), teacher)
     student = _student(seed).replace(
-        teacher=str(teacher), distillation_loss="soft", config={"distilled": True}
+        task="distillation",
+        teacher=str(teacher),
+        distillation_loss="soft",
+        config={"distilled": True},
     )
     return _train(student, runs)
 
@@ -170,7 +174,7 @@ def _student(seed: int) -> Recipe:
 def _train(recipe: Recipe, run: pathlib.Path) -> Result:
     clock = Clock()
     keras.utils.clear_session()
-    evaluation = fit(recipe, run, callbacks=[clock])
+    evaluation = fit(recipe, run, callbacks=[clock]) or {}
     # An MAE has a loss and no accuracy.
     score = evaluation.get("accuracy", evaluation.get("loss"))
     return {"accuracy": score, "epochs": f"{clock.epochs:.0f}", "seconds": clock.seconds}

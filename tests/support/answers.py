@@ -1,6 +1,7 @@
 """A classifier with random weights, image files, and the Keras model's answers to them."""
 
 import io
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,7 +9,10 @@ from PIL import Image
 from support.tiny import photograph, tiny_model
 
 CLASSES = ("ant", "bee", "cat", "dog", "èlk", "fox", "gnu")
-NORMALISATION = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}  # differs between channels
+NORMALISATION: dict[str, Any] = {
+    "mean": (0.4, 0.5, 0.6),
+    "std": (0.2, 0.3, 0.4),
+}  # differs between channels
 MAX_PIXELS = 20_000  # of images that the served model decodes
 
 

@@ -21,8 +21,28 @@ NEEDS_BROWSER = [
 ]
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """A server of a folder on the loopback interface.
+
+    Attributes:
+        requests: the requested paths.
+        knows_wasm: whether it sends the MIME type of WebAssembly.
+        address: such as http://127.0.0.1:8000
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder):
+        super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+        self.requests: list[str] = []
+        self.knows_wasm = True
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder like any static server, and records the requested paths."""
+
+    server: Server
 
     def do_GET(self):
         self.server.requests.append(self.path)
@@ -39,16 +59,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def web_server(folder):
-    """A server of a folder on the loopback interface.
-
-    Its attributes: `address`; `requests`, the requested paths; `knows_wasm`, whether it sends the
-    MIME type of WebAssembly.
-    """
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        server.requests, server.knows_wasm = [], True
-        server.address = f"http://127.0.0.1:{server.server_port}"
+    """A running Server of the folder."""
+    with Server(folder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -57,7 +69,7 @@ def web_server(folder):
 def start_chromium(user_folder):
     """A headless Chromium with a fake camera, driven by Selenium."""
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = shutil.which("chromium") or "chromium"
     for argument in (
         "headless=new",
         "no-sandbox",  # for root

@@ -53,6 +53,7 @@ def classify(path, tasks):
 
 path, tasks = json.load(sys.stdin)
 metadata = read_metadata(path)
+answers: list | str
 try:
     answers = list(classify(path, tasks))
 except (NotImplementedError, RuntimeError, ValueError) as error:

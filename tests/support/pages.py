@@ -8,7 +8,10 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.open, self.tags, self.texts, self.addresses = [], set(), [], []
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+        self.addresses: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
         self.close()
         assert not self.open

@@ -1,6 +1,7 @@
 """Python files of the project -> their modules, imports, functions and strings, by ast."""
 
 import ast
+import collections
 import functools
 import pathlib
 from collections.abc import Iterator
@@ -38,13 +39,18 @@ def project_modules() -> frozenset[str]:
 
 
 def imported_modules(file: pathlib.Path) -> set[str]:
-    """The modules a file imports, wherever in the file.
+    """The modules a file imports, also inside functions, but not for annotations alone.
 
     "from training.data import splits" imports the module training.data.splits, and
     "from training.data.splits import load_splits" the same.
     """
-    modules = set()
-    for node in ast.walk(parse(file)):
+    modules: set[str] = set()
+    nodes: collections.deque[ast.AST] = collections.deque([parse(file)])
+    while nodes:
+        node = nodes.popleft()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        nodes.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -62,18 +68,50 @@ def functions(file: pathlib.Path) -> Iterator[Function]:
             yield node
 
 
+def line_count(node: Function) -> int:
+    """The lines of a function, its docstring included and its decorators not."""
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
 def public_definitions(file: pathlib.Path) -> Iterator[tuple[str, Function | ast.ClassDef]]:
     """(qualified name, node) of the public classes, functions and methods of a module."""
     for node in parse(file).body:
-        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
-            yield node.name, node
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            for member in node.body:
-                public = isinstance(member, Function) and (
-                    not member.name.startswith("_") or member.name == "__init__"
-                )
-                if public:
-                    yield f"{node.name}.{member.name}", member
+        if not isinstance(node, Function | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        yield node.name, node
+        for member in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(member, Function) and _is_public_method(member.name):
+                yield f"{node.name}.{member.name}", member
+
+
+def _is_public_method(name: str) -> bool:
+    return not name.startswith("_") or name == "__init__"
+
+
+@functools.cache
+def documented_methods() -> dict[str, set[str]]:
+    """{class of the project: names of its methods with a docstring, inherited ones included}."""
+    classes = {
+        node.name: node
+        for file in files(*FOLDERS)
+        for node in parse(file).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def collect(name: str) -> set[str]:
+        if name not in classes:
+            return set()
+        node = classes[name]
+        own = {
+            member.name
+            for member in node.body
+            if isinstance(member, Function) and ast.get_docstring(member)
+        }
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        return own.union(*map(collect, bases))
+
+    return {name: collect(name) for name in classes}
 
 
 def missing_annotations(node: Function) -> list[str]:

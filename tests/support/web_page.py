@@ -17,10 +17,10 @@ from vit_keras.images.decoding import decode_image
 
 def write_page(model, folder, kind="float32", **options):
     """Writes a page as `export` does, without verification."""
-    row, options, source = FORMATS["web"], Options(**options), folder.with_name("source")
-    row.prepare(model, source, options)
-    row.kinds[kind](source, folder, None, options)
-    row.finish(folder, model, options)
+    row, values, source = FORMATS["web"], Options(**options), folder.with_name("source")
+    row.prepare(model, source, values)
+    row.kinds[kind](source, folder, None, values)
+    row.finish(folder, model, values)
     return folder
 
 

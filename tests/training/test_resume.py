@@ -33,7 +33,7 @@ TINY = {
     "batch_size": 4,
     "jit_compile": False,
     "validation_fraction": 0.25,
-    "epochs": 150,
+    "epochs": 100,
     "validate_every": 5,
 }
 ALL = {  # that is random, or kept from step to step
@@ -43,8 +43,8 @@ ALL = {  # that is random, or kept from step to step
     "ema_momentum": 0.9,
     "gradient_accumulation_steps": 2,
     "augment": "flip,random_erasing(probability=0.5),mixup_or_cutmix",
-    "augment_images": "rand_augment(layers=1),colour_jitter",
-    "progressive_resizing": "0.5,0.4",
+    "augment_images": "colour_jitter",  # rand_augment takes as long to trace as all the rest
+    "progressive_resizing": "0.5,0.1",  # runs are killed at both sizes
 }
 
 
@@ -86,7 +86,9 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
     assert latest_checkpoint(tmp_path) is None
     for step in (4, 12):
         checkpoint(step).write(tmp_path / f"step-{step:010}.npz")
-    assert latest_checkpoint(tmp_path).step == 12
+    found = latest_checkpoint(tmp_path)
+    assert found
+    assert found.step == 12
     newest = tmp_path / "step-0000000012.npz"
     whole = newest.read_bytes()
     middle = len(whole) // 2
@@ -96,6 +98,7 @@ def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp
 
         found = latest_checkpoint(tmp_path)
 
+        assert found
         assert found.step == 4
         assert found.best == {"best": 0.5, "epoch": 1}
         assert found.images == "images"
@@ -149,7 +152,7 @@ def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, sta
     task = {"run": str(killed), "kills": 10, "first": first[3:], "resume": resume(killed)[3:]}
 
     result = subprocess.run(
-        [sys.executable, KILL_RUNS],
+        [sys.executable, "-P", KILL_RUNS],
         input=json.dumps(task),
         check=True,
         text=True,
@@ -163,7 +166,7 @@ def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, sta
     same_run(alone, killed)
     for run in (alone, killed):
         with open(run / "throughput.csv") as file:
-            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(150))
+            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(100))
 
 
 def newest(run):
@@ -242,7 +245,9 @@ def test_a_folder_that_becomes_read_only_ends_the_run(
         rf"denied.*\. When that is repaired, resume with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, errors.splitlines()[-1])
-    assert latest_checkpoint(run / "checkpoints").step > 0
+    found = latest_checkpoint(run / "checkpoints")
+    assert found
+    assert found.step > 0
 
 
 @pytest.mark.slow

@@ -166,7 +166,9 @@ class Lion(_ByVariable, keras.optimizers.Lion):
 class Muon(_ByVariable, keras.optimizers.Muon):
     """Muon for matrices, at AdamW's rates (arXiv:2502.16982); AdamW for the head and the rest."""
 
-    def __init__(self, learning_rate, **kwargs):
+    def __init__(
+        self, learning_rate: float | keras.optimizers.schedules.LearningRateSchedule, **kwargs: Any
+    ) -> None:
         own = {"weight_decay": None, "adam_weight_decay": None, "exclude_layers": ["head"]}
         super().__init__(learning_rate, **{**own, **kwargs})
 

@@ -1,4 +1,4 @@
-"""Process -> what it takes to repeat a run: versions, machine, commit."""
+"""Process -> what is needed to repeat a run: versions, machine, commit."""
 
 import dataclasses
 import datetime
@@ -9,21 +9,29 @@ import shutil
 import subprocess
 import sys
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from training.runs.machine import processor_name
+from vit_keras.config import ViTConfig
+from vit_keras.images.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 
 
-def describe_run(recipe, config, preprocessing):
-    """All that somebody needs to do the same again, as JSON-ready values.
+def describe_run(
+    recipe: "Recipe", config: ViTConfig, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Describes a run so that it can be repeated, as JSON-ready values.
 
     Args:
         recipe: Recipe.
-        config, preprocessing: ViTConfig and Preprocessing that became of it; its weights may
-            have decided them.
+        config: ViTConfig of the model, after the recipe and its weights.
+        preprocessing: Preprocessing of the model.
     """
     return {
         "recipe": recipe.as_dict(),
@@ -38,14 +46,14 @@ def describe_run(recipe, config, preprocessing):
     }
 
 
-def versions():
-    """{"python" or a package: version} of what decides a run's numbers"""
+def versions() -> dict[str, str]:
+    """{"python" or a package: version} of everything that affects a run's numbers."""
     packages = {package: metadata.version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **packages}
 
 
-def _machine():
-    """'AMD EPYC 7B13, 2 cores', and the names of GPUs"""
+def _machine() -> str:
+    """'AMD EPYC 7B13, 2 cores', and the names of GPUs."""
     gpus = (
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
@@ -53,8 +61,8 @@ def _machine():
     return ", ".join([processor_name(), f"{os.cpu_count()} cores", *gpus])
 
 
-def _commit():
-    """The checkout's commit, marked where files differ from it; None without git."""
+def _commit() -> str | None:
+    """The checkout's commit, marked if files differ from it; None without git."""
     if not shutil.which("git"):
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
