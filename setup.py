@@ -1,3 +1,5 @@
+"""Package metadata -> the distribution vit-keras-edge and its extras."""
+
 import pathlib
 import re
 

@@ -34,6 +34,7 @@ from tabulate import tabulate
 from benchmarks.clock import Clock
 from benchmarks.machine import describe_machine
 from benchmarks.peers import keras_hub_vit, keras_io_published
+from training.data.examples import Examples
 from training.data.preload import decode_all
 from training.data.splits import load_splits
 from training.fit import fit
@@ -188,7 +189,7 @@ def _fit_peer(
     """
     splits = load_splits(recipe.data, recipe.model.channels, recipe.execution.seed)
     splits = {name: decode_all(split, 4096)[0] for name, split in splits.items()}
-    pixels = {name: split.pixels.numpy() for name, split in splits.items()}
+    pixels = {name: pixels_of(split) for name, split in splits.items()}
     inputs = {name: prepare(images) for name, images in pixels.items()}
     labels = {name: split.labels for name, split in splits.items()}
     model = build(pixels["train"])
@@ -202,6 +203,17 @@ def _fit_peer(
     clock = Clock(seconds, lambda: accuracy("validation"))
     model.fit(batches, epochs=1_000_000, callbacks=[clock], shuffle=False, verbose=0)
     return clock.result(accuracy("test"))
+
+
+def pixels_of(examples: Examples) -> np.ndarray:
+    """Returns the decoded images, uint8 (count, height, width, channels).
+
+    Raises:
+        ValueError: if they have different sizes, or were too large for the memory.
+    """
+    if examples.pixels is None:
+        raise ValueError("the peers need images of one size that fit into memory.")
+    return examples.pixels.numpy()
 
 
 def _row(name: str, runs: list[Result], seconds: float) -> dict[str, Any]:

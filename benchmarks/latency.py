@@ -144,7 +144,9 @@ def load_all(
         {contestant: the process that holds it}, {contestant: its largest difference from its
         model} and {what could not be loaded: why}
     """
-    shape = (*config.image_size, config.channels)
+    from vit_keras.config import as_image_size
+
+    shape = (*as_image_size(config.image_size), config.channels)
     workers: dict[Contestant, Executor] = {}
     differences: dict[Contestant, float] = {}
     missing: dict[str, Exception] = {}

@@ -5,6 +5,7 @@ weights; they differ in how each of them is written. KerasHub's and the keras.io
 learned positions and exact GELU only.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,14 +14,14 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from training.recipes.fashion_mini import RECIPE
-from vit_keras.config import ViTConfig
+from vit_keras.config import ViTConfig, as_image_size
 from vit_keras.model import build_vit
 from vit_keras.variants import resolve_config
 
 
 def default_config(**overrides: Any) -> ViTConfig:
     """Returns the config that `python -m training fit fashion_mini` trains, for its 10 classes."""
-    options = RECIPE.model.config
+    options = RECIPE.model
     fields = {"num_classes": 10, **options.config, **overrides}
     return resolve_config(
         options.variant, image_size=options.image_size, channels=options.channels, **fields
@@ -31,7 +32,7 @@ def keras_hub_vit(config: ViTConfig) -> keras.Model:
     """Builds KerasHub's ViTImageClassifier, without a download or a preprocessor."""
     cls_token = config.pooling == "cls"
     backbone = keras_hub.models.ViTBackbone(
-        image_shape=(*config.image_size, config.channels),
+        image_shape=(*as_image_size(config.image_size), config.channels),
         patch_size=config.patch_size,
         num_layers=config.depth,
         num_heads=config.block.heads,
@@ -57,7 +58,7 @@ def keras_io_vit(config: ViTConfig) -> keras.Model:
     [CLS] token.
     """
     block = config.block
-    images = keras.Input((*config.image_size, config.channels))
+    images = keras.Input((*as_image_size(config.image_size), config.channels))
     x = _keras_io_tokens(images, config.patch_size, config.width)
     for _ in range(config.depth):
         x = _keras_io_block(
@@ -69,7 +70,7 @@ def keras_io_vit(config: ViTConfig) -> keras.Model:
 
 
 OURS = "vit-keras-edge"
-BUILDERS = {
+BUILDERS: dict[str, Callable[[ViTConfig], keras.Model]] = {
     OURS: build_vit,
     "KerasHub": keras_hub_vit,
     "keras.io example": keras_io_vit,

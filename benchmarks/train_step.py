@@ -24,7 +24,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.peers import BUILDERS, OURS, default_config
 from benchmarks.turns import alternating
 from training.recipes.fashion_mini import RECIPE
-from vit_keras.config import ViTConfig
+from vit_keras.config import ViTConfig, as_image_size
 from vit_keras.variants import resolve_config
 
 WARM_UP_STEPS = 2
@@ -103,7 +103,7 @@ def compare(size: Size, rounds: int) -> list[dict[str, Any]]:
 def random_batches(size: Size) -> tf.data.Dataset:
     """Returns a dataset that gives the same normalised images and labels `size.steps` times."""
     random = np.random.default_rng(0)
-    shape = (size.batch_size, *size.config.image_size, size.config.channels)
+    shape = (size.batch_size, *as_image_size(size.config.image_size), size.config.channels)
     images = random.uniform(-1, 1, shape).astype("float32")
     labels = random.integers(size.config.num_classes, size=size.batch_size)
     return tf.data.Dataset.from_tensors((images, labels)).repeat(size.steps)

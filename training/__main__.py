@@ -1,17 +1,22 @@
-"""python -m training data | fit | evaluate | predict | explain | compare"""
+"""Command line -> one command: data, fit, evaluate, predict, explain, compare or data-service."""
 
 import argparse
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
 
 # TensorFlow takes seconds to import: a command imports what it needs, and --help nothing.
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the command of the arguments; those of the process by default."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command; mistakes of the user are printed as one line.
+
+    Args:
+        argv: arguments; those of the process by default.
+    """
     arguments = _parser().parse_args(argv)
     from vit_keras.utils.errors import one_line_errors
 
@@ -263,8 +268,8 @@ def _count(text):
     return number
 
 
-def _free_folder(folder):
-    """The folder, or the first of folder-2, folder-3, ... that does not exist"""
+def _free_folder(folder: pathlib.Path) -> pathlib.Path:
+    """The folder, or the first of folder-2, folder-3, ... that does not exist."""
     candidate, number = folder, 1
     while candidate.exists():
         number += 1

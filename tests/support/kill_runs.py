@@ -18,7 +18,7 @@ import time
 import training.fit  # noqa: F401 (imports TensorFlow before the forks)
 from training.__main__ import main as train
 
-SECONDS = 300  # for a run to write its next checkpoint
+SECONDS = 900  # for a run to write its next checkpoint
 
 
 def newest_step(run):

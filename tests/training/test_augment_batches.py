@@ -206,6 +206,7 @@ def test_augmentations_are_written_and_read_as_text():
     assert augment.describe(partial(augment.shift, pixels=2)) == "shift(pixels=2)"
     assert augment.by_name("flip", augment.AUGMENTATIONS) is augment.flip
     shift = augment.by_name("shift(pixels=5)", augment.AUGMENTATIONS)
+    assert isinstance(shift, partial)
     assert (shift.func, shift.keywords) == (augment.shift, {"pixels": 5})
     with pytest.raises(InputError, match="shift has no argument 'pixel'; did you mean pixels"):
         augment.by_name("shift(pixel=5)", augment.AUGMENTATIONS)

@@ -1,5 +1,7 @@
 """Operations on pixels are equal to Pillow's, eagerly and in a graph."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -48,9 +50,13 @@ def move(*matrix):
 
 
 def rotate(degrees):
-    return lambda image: pillow.affine(
-        image, pillow.rotation(*map(float, image.shape[:2]), tf.constant(degrees, tf.float64))
-    )
+    def operation(image):
+        height, width = map(float, image.shape[:2])
+        return pillow.affine(
+            image, pillow.rotation(height, width, tf.constant(degrees, tf.float64))
+        )
+
+    return operation
 
 
 def pillow_rotate(degrees):
@@ -63,7 +69,7 @@ MATRICES = [
     *((1, 0, distance, 0, 1, 0) for distance in (-9, 0, 21)),
     *((1, 0, 0, 0, 1, distance) for distance in (-9, 21)),
 ]
-CASES = {  # name: (our function, Pillow's)
+CASES: dict[str, tuple[Callable, Callable]] = {  # name: (our function, Pillow's)
     "autocontrast": (pillow.autocontrast, ImageOps.autocontrast),
     "equalize": (pillow.equalize, ImageOps.equalize),
     "grayscale": (pillow.grayscale, lambda image: image.convert("L").convert(image.mode)),

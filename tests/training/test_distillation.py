@@ -1,6 +1,7 @@
 """Distillation: all kinds of teachers, cached probabilities, and the saved student."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -65,7 +66,7 @@ def test_teachers_of_all_kinds_give_the_same_probabilities(
     preprocessing = dataclasses.replace(vit.preprocessing, mean=(0.4,) * 3)
     student = tiny_model(num_classes=2, class_names=("red", "blue"), preprocessing=preprocessing)
     teacher = str(source(run_folder, tmp_path))
-    statistics = {} if names_classes else {"teacher_mean": (0.5,)}
+    statistics: dict[str, Any] = {} if names_classes else {"teacher_mean": (0.5,)}
     options = DistillationOptions(teacher=teacher, **statistics)
     pixels = RANDOM.integers(0, 256, (4, 16, 24, 3)).astype("uint8")
 
@@ -171,6 +172,7 @@ def test_distillation_run_saves_the_student_alone(recipe, run_folder, tmp_path, 
     evaluation = fit(distilled, tmp_path / "run")
 
     student = vit_keras.load_model(tmp_path / "run" / "model.keras")
+    assert evaluation
     assert evaluation["accuracy"] > 0.6  # red against blue
     assert student.config.distilled
     assert not getattr(student, "optimizer", None)

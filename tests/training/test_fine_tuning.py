@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from support.tiny import tiny_model
-from support.training import class_trainer
+from support.trainers import class_trainer
 
 from training.model.fine_tuning import restrict
 from training.model.options import FineTuningOptions

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support.shared import shared_folder
 from support.tiny import TINY, photograph
-from support.training import class_trainer
+from support.trainers import class_trainer
 
 import vit_keras
 from training.callbacks import BestModel

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.training import class_batches
+from support.trainers import class_batches
 
 from training.augment import batches as augment
 from training.augment import images as augment_images

@@ -60,4 +60,5 @@ def test_images_of_one_size_are_one_tensor(tmp_path, photographs):
 
     readable, _ = decode_all(find_splits(str(tmp_path), 3)["train"](), cache_mib=1)
 
+    assert readable.pixels is not None
     assert readable.pixels.shape == (6, 30, 40, 3)

@@ -23,7 +23,7 @@ from training.fit import fit
 from training.recipe import Recipe, load_recipe
 from training.reports.reconstructions import inpaint
 from training.tasks import TASKS
-from training.tasks.masked import MaskedTargets
+from training.tasks.masked import Masked, MaskedTargets
 from vit_keras import InputError, Patches, Preprocessing, build_mae, build_mim
 
 MAE = Recipe().replace(task="mae", seed=3)
@@ -32,14 +32,15 @@ MAE = Recipe().replace(task="mae", seed=3)
 def masks(recipe, first=0, fixed=False, grid=(4, 6)):
     """The masks, or noise, of the steps first..3."""
     recipe = recipe.replace(batch_size=5, dataset="", train_crop=None, augment=())
-    draw = TASKS[recipe.task].draw
+    task = TASKS[recipe.task]
+    assert isinstance(task, Masked)
     if fixed:
         batches = tf.data.Dataset.from_tensors((tf.zeros((5, 8, 8, 3)),)).repeat(4)
-        batches = masked_batches(batches, draw(recipe.masking, grid), recipe.execution.seed)
+        batches = masked_batches(batches, task.draw(recipe.masking, grid), recipe.execution.seed)
     else:
         pixels = np.zeros((10, 8, 8, 3), "uint8")
         examples = Examples.from_pixels(pixels, [0] * 10, ("image",), list(map(str, range(10))))
-        targets = MaskedTargets(examples, draw(recipe.masking, grid))
+        targets = MaskedTargets(examples, task.draw(recipe.masking, grid))
         batches = training_batches(examples, recipe, Preprocessing(8), targets, first=first, last=4)
     steps = list(batches.as_numpy_iterator())
     assert all(batch["images"].shape == (5, 8, 8, 3) for batch in steps)
@@ -219,6 +220,7 @@ def test_encoder_of_a_masked_model_can_be_fine_tuned(pretraining, mae_run, recip
 
     tuned = fit(recipe.replace(weights=str(run)), tmp_path / "tuned")
 
+    assert tuned
     assert tuned["accuracy"] > 0.6  # red against blue
     model = vit_keras.load_model(tmp_path / "tuned" / "model.keras")
     assert model.class_names == ("blue", "red")
@@ -238,6 +240,7 @@ def test_pretraining_supports_half_precision_compilation_and_ema(
 
     evaluation = fit(pretraining.replace(**changes), tmp_path / "run")
 
+    assert evaluation
     assert np.isfinite(evaluation["loss"])
 
 

@@ -65,6 +65,7 @@ def test_sheet_shows_images_and_mixed_labels():
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 40
     assert sum("70%\n" in title and title.endswith("30%") for title in titles) > 25
+    assert examples.pixels is not None
     shown = np.asarray(figure.axes[0].images[0].get_array())
     originals = {image.tobytes() for image in examples.pixels.numpy()}
     assert (shown * 255).round().astype("uint8").tobytes() in originals

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
 
@@ -44,8 +45,11 @@ def test_overridden_recipe_survives_config_json(tmp_path):
 
     for field in ("image_size", "std", "progressive_resizing", "config"):
         assert loaded.fields()[field] == recipe.fields()[field]
-    assert loaded.augmentation.augment[0].keywords == {"pixels": 3}
-    assert loaded.augmentation.train_crop.keywords == {"area": (0.2, 1)}
+    shift, crop = loaded.augmentation.augment[0], loaded.augmentation.train_crop
+    assert isinstance(shift, partial)
+    assert isinstance(crop, partial)
+    assert shift.keywords == {"pixels": 3}
+    assert crop.keywords == {"area": (0.2, 1)}
     for damaged in ("{}", "no", '{"recipe": {"epochs": "many"}}', '{"recipe": {"epoch": 3}}'):
         written.write_text(damaged)
         with pytest.raises(InputError, match="has no recipe that can be run"):

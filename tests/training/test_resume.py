@@ -36,7 +36,7 @@ TINY = {
     "epochs": 100,
     "validate_every": 5,
 }
-ALL = {  # that is random, or kept from step to step
+RANDOM_AND_STATEFUL = {  # every option that is random or has a state
     "model.dropout": 0.1,
     "model.stochastic_depth": 0.1,
     "model.patch_dropout": 0.3,
@@ -48,10 +48,10 @@ ALL = {  # that is random, or kept from step to step
 }
 
 
-def command(data, run, **options):
-    """`fit` of a tiny model"""
-    settings = TINY | options
-    sets = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+def command(data, run, **changes):
+    """The command line that trains a tiny model."""
+    settings = TINY | changes
+    options = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
     return [
         sys.executable,
         "-m",
@@ -62,7 +62,7 @@ def command(data, run, **options):
         str(data),
         "--out",
         str(run),
-        *sets,
+        *options,
     ]
 
 
@@ -70,7 +70,7 @@ def resume(run):
     return [sys.executable, "-m", "training", "fit", "--resume", str(run)]
 
 
-def same_run(one, other):
+def assert_same_run(one, other):
     assert (one / "history.csv").read_text() == (other / "history.csv").read_text()
     first, second = (load_model(run / "model.keras") for run in (one, other))
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
@@ -82,30 +82,33 @@ def checkpoint(step):
     return Checkpoint(step, arrays, {"best": 0.5, "epoch": 1}, "images")
 
 
-def test_checkpoints_are_read_as_they_were_written_and_damaged_ones_left_out(tmp_path, capsys):
+def test_newest_undamaged_checkpoint_is_read_as_it_was_written(tmp_path, capsys):
     assert latest_checkpoint(tmp_path) is None
     for step in (4, 12):
         checkpoint(step).write(tmp_path / f"step-{step:010}.npz")
-    assert latest_checkpoint(tmp_path).step == 12
+    latest = latest_checkpoint(tmp_path)
+    assert latest
+    assert latest.step == 12
     newest = tmp_path / "step-0000000012.npz"
-    whole = newest.read_bytes()
-    middle = len(whole) // 2
-    damaged = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    for content in (damaged, whole[:-30], b""):
+    intact = newest.read_bytes()
+    middle = len(intact) // 2
+    damaged = intact[:middle] + bytes([intact[middle] ^ 1]) + intact[middle + 1 :]
+    for content in (damaged, intact[:-30], b""):
         newest.write_bytes(content)
 
-        found = latest_checkpoint(tmp_path)
+        latest = latest_checkpoint(tmp_path)
 
-        assert found.step == 4
-        assert found.best == {"best": 0.5, "epoch": 1}
-        assert found.images == "images"
+        assert latest
+        assert latest.step == 4
+        assert latest.best == {"best": 0.5, "epoch": 1}
+        assert latest.images == "images"
         for name in GROUPS:
-            np.testing.assert_array_equal(found.groups[name][0], [4, 4, 4])
-            assert found.groups[name][1].dtype == "uint32"
+            np.testing.assert_array_equal(latest.groups[name][0], [4, 4, 4])
+            assert latest.groups[name][1].dtype == "uint32"
         assert f"Note: {newest} is damaged and skipped" in capsys.readouterr().out
 
 
-def test_an_epoch_that_was_begun_is_finished_by_itself():
+def test_partial_epoch_is_a_span_of_its_own():
     assert epoch_spans(0, 20, 5) == [(0, 20)]
     assert epoch_spans(7, 20, 5) == [(7, 10), (10, 20)]
     assert epoch_spans(16, 20, 5) == [(16, 20)]
@@ -114,7 +117,7 @@ def test_an_epoch_that_was_begun_is_finished_by_itself():
     assert epoch_spans(10, 20, 5, separate=True) == [(10, 15), (15, 20)]
 
 
-def test_other_images_are_another_run(photographs):
+def test_fingerprint_depends_on_images_labels_and_class_names(photographs):
     examples = find_splits(str(photographs), 3)["train"]()
     assert fingerprint(examples) == fingerprint(examples.subset(np.arange(24)))
     others = [
@@ -126,7 +129,7 @@ def test_other_images_are_another_run(photographs):
     assert len({fingerprint(examples), *others}) == 5
 
 
-def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
+def test_run_that_cannot_be_resumed_is_an_error(run_folder, tmp_path):
     for arguments, message in (
         ([tmp_path], "is not a run folder: it has no config.json"),
         ([run_folder], "holds a finished run"),
@@ -142,14 +145,16 @@ def test_runs_that_cannot_go_on_say_so(run_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, start):
-    alone, killed = tmp_path / "alone", tmp_path / "killed"
-    reference = start(command(photographs, alone, **ALL))  # at the same time, on another core
-    first = command(photographs, killed, **ALL, checkpoint_every=0)
+def test_run_killed_ten_times_equals_an_uninterrupted_run(photographs, tmp_path, start):
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    reference = start(
+        command(photographs, uninterrupted, **RANDOM_AND_STATEFUL)
+    )  # at the same time, on another core
+    first = command(photographs, killed, **RANDOM_AND_STATEFUL, checkpoint_every=0)
     task = {"run": str(killed), "kills": 10, "first": first[3:], "resume": resume(killed)[3:]}
 
     result = subprocess.run(
-        [sys.executable, KILL_RUNS],
+        [sys.executable, "-P", KILL_RUNS],
         input=json.dumps(task),
         check=True,
         text=True,
@@ -160,20 +165,22 @@ def test_a_run_killed_ten_times_is_the_run_left_alone(photographs, tmp_path, sta
     steps = json.loads(result.stdout)
     assert len(steps) == 11
     assert any(step % 4 for step in steps)  # in the middle of epochs
-    same_run(alone, killed)
-    for run in (alone, killed):
+    assert_same_run(uninterrupted, killed)
+    for run in (uninterrupted, killed):
         with open(run / "throughput.csv") as file:
             assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(100))
 
 
 def newest(run):
-    """The step of the newest checkpoint; 0 where there is none"""
+    """The step of the newest checkpoint; 0 if there is none."""
     return max((int(path.stem[5:]) for path in run.glob("checkpoints/*.npz")), default=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, start, number):
+def test_interrupted_run_saves_its_state_and_prints_how_to_resume(
+    photographs, tmp_path, start, number
+):
     run = tmp_path / "run"
     line = command(photographs, run, epochs=100000, checkpoint_every=100000)
     process = start(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -186,13 +193,13 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(photographs, tmp_path, s
     resume_hint = f"resume with: python -m training fit --resume {run}"
     assert errors.splitlines()[-1] == f"Interrupted; {resume_hint}"
     assert "Stopping after saving the state; again to stop at once." in printed
-    (kept,) = (run / "checkpoints").iterdir()
-    assert Checkpoint.read(kept).step > 0
+    (saved,) = (run / "checkpoints").iterdir()
+    assert Checkpoint.read(saved).step > 0
     assert load_model(run / "model.keras").class_names == ("blue", "red")
 
 
 @pytest.mark.slow
-def test_only_one_process_trains_in_a_folder(photographs, tmp_path, start):
+def test_second_process_cannot_train_in_the_same_folder(photographs, tmp_path, start):
     run = tmp_path / "run"
     first = start(command(photographs, run, epochs=100000, checkpoint_every=0))
     wait_for((run / "checkpoints").exists, first)
@@ -204,7 +211,7 @@ def test_only_one_process_trains_in_a_folder(photographs, tmp_path, start):
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays(photographs, tmp_path):
+def test_full_disk_ends_the_run_with_a_one_line_error(photographs, tmp_path):
     run, limit = tmp_path / "run", 300_000  # bytes a file may have: model.keras fits
     start = command(photographs, run, checkpoint_every=0)
 
@@ -224,7 +231,7 @@ def test_a_full_disk_ends_the_run_and_its_last_checkpoint_stays(photographs, tmp
 
 
 @pytest.mark.slow
-def test_a_folder_that_becomes_read_only_ends_the_run(
+def test_run_in_a_folder_that_becomes_read_only_ends_and_keeps_a_checkpoint(
     photographs, tmp_path, start, obey_permissions
 ):
     run = tmp_path / "run"
@@ -242,11 +249,13 @@ def test_a_folder_that_becomes_read_only_ends_the_run(
         rf"denied.*\. When that is repaired, resume with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, errors.splitlines()[-1])
-    assert latest_checkpoint(run / "checkpoints").step > 0
+    latest = latest_checkpoint(run / "checkpoints")
+    assert latest
+    assert latest.step > 0
 
 
 @pytest.mark.slow
-def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs, tmp_path, start):
+def test_deleted_images_end_the_run_which_other_images_cannot_resume(photographs, tmp_path, start):
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(photographs, data)
     line = command(data, run, epochs=100000, checkpoint_every=0, cache_mib=0)
@@ -259,11 +268,11 @@ def test_images_that_vanish_end_the_run_and_others_do_not_resume_it(photographs,
 
     assert process.returncode == 1
     assert "Traceback" not in errors
-    message = rf"Error: an image that was there cannot be read: {data}/red/.* No such file"
+    message = rf"Error: an image can no longer be read: {data}/red/.* No such file"
     assert re.match(message, errors.splitlines()[-1])
 
     for image in (data / "blue").iterdir():
         shutil.copy(image, data / "red" / f"other-{image.name}")
-    message = f"Error: the images of {data} are not those that the run in {run} was begun with."
+    message = f"Error: the images of {data} are not those that the run in {run} was started with."
     with pytest.raises(SystemExit, match=re.escape(message)):
         main(["fit", "--resume", str(run)])

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from support.tiny import tiny_model
-from support.training import class_objective, class_trainer
+from support.trainers import class_objective, class_trainer
 
 from training.callbacks import EvaluateEMA
 from training.fit import fit
@@ -121,6 +121,7 @@ def test_progressive_resizing_ends_at_the_image_size_of_the_recipe(recipe, tmp_p
 
     evaluation = fit(growing, tmp_path / "run")
 
+    assert evaluation
     assert evaluation["accuracy"] > 0.8
     assert load_model(tmp_path / "run" / "model.keras").input_shape == (None, 16, 24, 3)
     rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))

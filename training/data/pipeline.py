@@ -96,7 +96,15 @@ class _Blocks:
         gather_pixels: whether blocks are cut from images in memory, all of the model's size.
     """
 
-    def __init__(self, examples, recipe, preprocessing, targets, share, first):
+    def __init__(
+        self,
+        examples: Examples,
+        recipe: "Recipe",
+        preprocessing: Preprocessing,
+        targets: Targets,
+        share: Share,
+        first: int,
+    ) -> None:
         batch_size = recipe.optimization.batch_size
         self.examples = examples
         self.augmentation = recipe.augmentation

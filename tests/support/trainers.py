@@ -1,6 +1,8 @@
 """Batches and trainers of a recipe for classes, as a run makes them."""
 
-from training.data.pipeline import training_batches
+from typing import cast
+
+from training.data.pipeline import Targets, training_batches
 from training.data.sampling import ALONE
 from training.model.trainer import Objective, RunLength, build_trainer
 from training.tasks.classification import class_losses, class_targets
@@ -16,7 +18,7 @@ def class_batches(examples, recipe, preprocessing, last, first=0, share=ALONE, s
 
 def class_objective(recipe):
     """An Objective without targets: the tests make batches themselves."""
-    return Objective(targets=None, compile_options=lambda: class_losses(recipe))
+    return Objective(targets=cast(Targets, None), compile_options=lambda: class_losses(recipe))
 
 
 def class_trainer(model, recipe, steps_per_epoch, epochs):
