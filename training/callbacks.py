@@ -140,6 +140,7 @@ class ThroughputLogger(keras.callbacks.Callback):
         super().__init__()
         self.path = path
         self.batch_size = batch_size
+        self.training_end: float | None = None  # of this epoch, in seconds
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch_begin, self.training_end = time.monotonic(), None

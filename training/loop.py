@@ -250,7 +250,7 @@ class TrainingLoop:
         trainer.evaluate(validation.take(1), verbose=0)  # creates the metrics
         start.restore("model", self.model.variables)
         start.restore("optimizer", trainer.optimizer.variables)
-        best.best, best.epoch = start.best["best"], start.best["epoch"]
+        best.best, best.epoch = start.best["best"], int(start.best["epoch"])
         print(f"Resuming at step {self.finished_steps} of {self.length.steps}.", flush=True)
 
 

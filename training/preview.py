@@ -89,7 +89,7 @@ def sheet(examples: Examples, recipe: Recipe, preprocessing: Preprocessing) -> F
     images = np.asarray(images) * preprocessing.std + preprocessing.mean
     names = tuple(escape_math(examples.class_names))
     titles = [TASKS[recipe.task].caption(row, names) for row in np.asarray(rows)]
-    return image_grid(images.clip(0, 1), 8, (1.6, 1.9), titles=titles)
+    return image_grid(list(images.clip(0, 1)), 8, (1.6, 1.9), titles=titles)
 
 
 def balance(splits: Mapping[str, Examples], recipe: Recipe) -> str:

@@ -107,7 +107,8 @@ class Recipe:
 def part_types() -> dict[str, type]:
     """{field of Recipe that is a part: its dataclass}."""
     hints = typing.get_type_hints(Recipe)
-    return {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    types = {name: hint for name, hint in hints.items() if isinstance(hint, type)}
+    return {name: hint for name, hint in types.items() if dataclasses.is_dataclass(hint)}
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +27,7 @@ class MaskingOptions:
 
     mask_ratio: float = 0.75
     mask_unit: int = 1
-    decoder: dict[str, object] = dataclasses.field(default_factory=dict)
+    decoder: dict[str, Any] = dataclasses.field(default_factory=dict)
     sheet_every: int = 10
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.data.examples import Examples
-from training.data.pipeline import evaluation_batches
+from training.data.pipeline import Targets, evaluation_batches
 from training.model.trainer import Objective
 from training.rules import INNER_FRACTION, POSITIVE, check_fields, one_of, refuse
 from training.tasks.classification import (
@@ -82,16 +82,16 @@ class Distillation(Classification):
 
     def objective(self, recipe: "Recipe", model: ViT, train: Examples) -> Objective:
         options = recipe.distillation
-        teacher: Teacher | None = load_teacher(options, model)
-        targets = class_targets(recipe, train)
+        teacher = load_teacher(options, model)
+        labels = class_targets(recipe, train)
+        targets: Targets = labels
         if options.teacher_cache:
-            targets = DistillationTargets(targets, teacher_probabilities(teacher, model, train))
-            teacher = None
+            targets = DistillationTargets(labels, teacher_probabilities(teacher, model, train))
 
         def wrap(student):
             return Distiller(
                 student,
-                teacher,
+                None if options.teacher_cache else teacher,
                 options.distillation_loss,
                 options.teacher_weight,
                 options.temperature,
