@@ -1,17 +1,18 @@
-"""timm, also where torchvision was built for another torch."""
+"""Imports timm, also where the installed torchvision was built for another torch."""
 
 import functools
 import importlib
+import types
 
 import torch
 
 
 @functools.cache
-def import_timm():
-    """Imports timm -> its module.
+def import_timm() -> types.ModuleType:
+    """Imports timm.
 
-    timm imports torchvision, which fails where it was built for another torch: its operators are
-    missing then. timm needs none of them, so declarations are enough.
+    timm imports torchvision, which fails without its operators if it was built for another torch.
+    timm needs none of them, so declarations are enough.
     """
     try:
         importlib.import_module("torchvision")
@@ -20,8 +21,8 @@ def import_timm():
     return importlib.import_module("timm")
 
 
-@functools.cache  # which keeps the library, and with it the declarations
-def _declare_operators():
+@functools.cache  # keeps the library, and with it the declarations
+def _declare_operators() -> torch.library.Library:
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
