@@ -1,4 +1,7 @@
-"""A task that is defined in this file alone runs through fit, evaluate, report and export."""
+"""A task that is defined in this file alone runs through fit, evaluate, report and export.
+
+It needs one row in TASKS and one in ENDPOINTS, and no other change.
+"""
 
 import dataclasses
 import json
@@ -9,6 +12,9 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+from export.endpoints import ENDPOINTS
+from export.endpoints.endpoints import Endpoints
+from export.export import export_model
 from training.__main__ import main
 from training.fit import fit
 from training.model.trainer import Objective
@@ -84,6 +90,7 @@ class Brightness(Task):
 def toy_run(recipe, tmp_path, monkeypatch):
     """The folder of a run of the toy task."""
     monkeypatch.setitem(TASKS, "brightness", Brightness())
+    monkeypatch.setitem(ENDPOINTS, "brightness", Endpoints("brightness", "mean of the pixels"))
     toy = recipe.replace(task="brightness", learning_rate=1e-2)
     fit(toy, tmp_path / "run")
     return tmp_path / "run"
@@ -99,3 +106,13 @@ def test_a_task_of_its_own_file_runs_from_fit_to_evaluate(toy_run, photographs, 
     main(["evaluate", str(toy_run / "model.keras"), "--data", str(photographs)])
 
     assert "Mean error 0." in capsys.readouterr().out
+
+
+def test_its_model_is_exported_and_judged_on_the_images_of_the_run(toy_run, tmp_path):
+    rows = export_model(toy_run / "model.keras", ["tflite"], tmp_path / "exported")
+
+    (row,) = rows
+    assert row["task"] == "brightness"
+    assert row["images"] == 6  # the validation images of the run
+    assert row["max_difference"] <= row["tolerance"]
+    assert (tmp_path / "exported" / "model.tflite").stat().st_size > 10_000
