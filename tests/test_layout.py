@@ -30,7 +30,14 @@ IMPORTS = {
     "training": ("training", "vit_keras"),
     "export": ("export", "vit_keras", "training.data", "training.recipe"),
     "benchmarks": ("benchmarks", "export", "training", "vit_keras"),
-    "tests": ("support", "export", "training", "vit_keras", "benchmarks.import_timm"),
+    "tests": (
+        "support",
+        "export",
+        "training",
+        "vit_keras",
+        "tests.fixtures",  # scripts that write the fixtures, with timm
+        "benchmarks.import_timm",
+    ),
 }
 LIBRARY_FILES_WITH_TENSORFLOW = ["vit_keras/images/decoding.py"]
 # Methods that other libraries define and call; their docstrings are in the base class.
