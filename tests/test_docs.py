@@ -94,12 +94,12 @@ def arguments_of(words):
 def check_arguments(package, arguments):
     """Parses a command line, its recipe and settings included; runs nothing."""
     if package == "export":
-        from export.__main__ import _chosen, _parser
+        from export.__main__ import _names, _parser
         from export.formats import FORMATS, KINDS
 
         parsed = _parser().parse_args(arguments)
-        _chosen(parsed.format, FORMATS, "export format")
-        _chosen(parsed.quantization, KINDS, "quantization")
+        _names(parsed.format, FORMATS, "export format")
+        _names(parsed.quantization, KINDS, "quantization")
         return
     from training.__main__ import _parser, _recipe
 

@@ -1,11 +1,13 @@
 """Tiny models and images for the tests."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
 import vit_keras
 
-TINY = {"patch_size": 4, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
+TINY: dict[str, Any] = {"patch_size": 4, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96}
 
 
 def randomise(model, seed=0):
