@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import NoReturn
 
 from vit_keras.utils.errors import InputError
 
@@ -84,12 +83,8 @@ def infer_grid(
     if target_grid is not None and targets and not squares:
         return target_grid, targets[0].prefix_rows
     problem = "fit both a square grid and image_size" if squares else "do not form a square grid"
-    _refuse(patches[layouts[0]], problem)
-
-
-def _refuse(count, problem) -> NoReturn:
     raise InputError(
-        f"its {count} patches {problem}; pass weights_image_size=(height, width), the image size "
+        f"its {patches[layouts[0]]} patches {problem}; pass weights_image_size=(height, width), the image size "
         f"that the checkpoint was trained with."
     )
 
