@@ -83,8 +83,9 @@ def infer_grid(
     if target_grid is not None and targets and not squares:
         return target_grid, targets[0].prefix_rows
     problem = "fit both a square grid and image_size" if squares else "do not form a square grid"
+    count = patches[layouts[0]]
     raise InputError(
-        f"its {patches[layouts[0]]} patches {problem}; pass weights_image_size=(height, width), the image size "
+        f"its {count} patches {problem}; pass weights_image_size=(height, width), the image size "
         f"that the checkpoint was trained with."
     )
 
