@@ -45,7 +45,7 @@ def infer_config(
     Args:
         arrays: {name: array}, with all of `required_names`.
         settings: fields of ViTConfig that the checkpoint or the caller specifies.
-        image_size: pixels of the new model; the grid is theirs if nothing else decides it.
+        image_size: pixels of the new model; it decides the grid if nothing else does.
         weights_image_size: pixels that the checkpoint was trained with, from the caller.
         default_heads: heads if neither the checkpoint nor its width specifies them.
 
