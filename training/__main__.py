@@ -5,6 +5,10 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vit_keras import ViT
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
 
@@ -192,7 +196,7 @@ def _evaluate(arguments):
     split, examples, unreadable = load_evaluation_images(
         model, arguments.data, arguments.split, arguments.data_dir, task.labelled
     )
-    if model.trained_on == arguments.data and split in ("train", None):
+    if _same_dataset(model.trained_on, arguments.data) and split in ("train", None):
         print("Note: these are the images the model was trained on.", file=sys.stderr)
     metrics = task.evaluate(model, examples, Recipe(), arguments.flip).metrics
     evaluation = {
@@ -218,7 +222,7 @@ def _predict(arguments):
     from training.predict import predict
     from vit_keras.utils.errors import InputError
 
-    model = _load(arguments.model)
+    model = _load_classifier(arguments.model)
     failed = False
     for pattern in arguments.images:
         try:
@@ -242,7 +246,8 @@ def _predict(arguments):
 def _explain(arguments):
     from training.reports.attention import explain_images
 
-    explain_images(_load(arguments.model), arguments.images, arguments.out, arguments.fusion)
+    model = _load_classifier(arguments.model)
+    explain_images(model, arguments.images, arguments.out, arguments.fusion)
 
 
 def _compare(arguments):
@@ -251,14 +256,33 @@ def _compare(arguments):
     compare_runs(arguments.runs, arguments.out)
 
 
-def _load(path):
-    """Loads a model that can be used as it is."""
+def _load(path: str) -> "ViT":
+    """Loads a model that can be evaluated as it is."""
     from training.tasks import TASKS
     from vit_keras.model import load_model
+    from vit_keras.utils.errors import InputError
 
     model = load_model(path)
+    if model.task not in TASKS:
+        raise InputError(f"{path} is for the task {model.task}; known are {', '.join(TASKS)}.")
     TASKS[model.task].check_model(model, path)
     return model
+
+
+def _load_classifier(path: str) -> "ViT":
+    """Loads a model that gives probabilities of classes."""
+    from vit_keras.utils.errors import InputError
+
+    model = _load(path)
+    if not model.config.num_classes:
+        raise InputError(f"{path} has no classes; its task is {model.task}.")
+    return model
+
+
+def _same_dataset(first: str, second: str) -> bool:
+    """Whether two values of --data are the same name or the same folder."""
+    folders = os.path.isdir(first) and os.path.isdir(second)
+    return first == second or (folders and os.path.samefile(first, second))
 
 
 def _count(text):
