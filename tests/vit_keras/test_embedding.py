@@ -53,7 +53,7 @@ def test_shifted_patches_contain_the_image_shifted_by_half_a_patch():
     pixels = patches.reshape(4, 2, 2, 5)  # (patch, y, x, itself and four shifted)
     top_left, bottom_right = pixels[0], pixels[3]
     assert top_left[..., 0].tolist() == [[1, 2], [5, 6]]
-    assert top_left[..., 1].tolist() == [[0, 0], [0, 1]]  # up and left: behind the border is zero
+    assert top_left[..., 1].tolist() == [[0, 0], [0, 1]]  # up and left, padded with zeros
     assert top_left[..., 2].tolist() == [[0, 0], [2, 3]]  # up and right
     assert top_left[..., 3].tolist() == [[0, 5], [0, 9]]  # down and left
     assert top_left[..., 4].tolist() == [[6, 7], [10, 11]]  # down and right
