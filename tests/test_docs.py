@@ -57,6 +57,7 @@ SHORTER = {
     "export": "--images 8 --allow-drop",
 }
 SHORTER_FROM_SCRATCH = "--set model.depth=2 --set image_size=32"  # --weights have their own
+REPLACED = {"--quantization all": "--quantization float16", "holiday/*.jpg": "holiday/00.jpg"}
 PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.")
 
 
@@ -244,15 +245,14 @@ def run_command(words):
     line = shlex.join(words)
     if any(line.startswith(beginning) for beginning in NOT_RUN):
         return
-    package, arguments = arguments_of(words)
+    for long, short in REPLACED.items():  # the second as a shell would
+        line = line.replace(long, short)
+    package, arguments = arguments_of(shlex.split(line))
     assert package, f"{line}: run it here, or say in NOT_RUN why not"
     kind = "export" if package == "export" else arguments[0]
     arguments = [*arguments, *shlex.split(SHORTER.get(kind, ""))]
     if kind == "fit" and "--weights" not in arguments:
         arguments += shlex.split(SHORTER_FROM_SCRATCH)
-    if "holiday/*.jpg" in arguments:  # as a shell would
-        place = arguments.index("holiday/*.jpg")
-        arguments[place : place + 1] = ["holiday/00.jpg", "holiday/01.jpg"]
     main = importlib.import_module(f"{package}.__main__").main
     main(arguments)
 
