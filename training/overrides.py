@@ -77,7 +77,7 @@ def _literal(key, text, expected):
     try:
         value = ast.literal_eval(_SPELLINGS.get(text, text))
     except (ValueError, SyntaxError):
-        return text
+        value = text
     if key == "progressive_resizing":
         pairs = value or ()
         single = isinstance(pairs, tuple) and pairs and not isinstance(pairs[0], tuple)
