@@ -64,15 +64,14 @@ def infer_grid(
     Raises:
         InputError: if no grid, or more than one, fits the table.
     """
-    layouts = list(layouts)
     patches = {layout: rows - prefix_count * layout.prefix_rows for layout in layouts}
     own = _layouts_that_fit(patches, own_grid)
     if own_grid is not None and own:
         return own_grid, own[0].prefix_rows
     squares = {}
-    for layout in layouts:
-        side = math.isqrt(max(0, patches[layout]))
-        if layout.trust_square and 0 < side**2 == patches[layout]:
+    for layout, count in patches.items():
+        side = math.isqrt(max(0, count))
+        if layout.trust_square and 0 < side**2 == count:
             squares[layout] = (side, side)
     targets = _layouts_that_fit(patches, target_grid)
     if squares:
@@ -82,9 +81,12 @@ def infer_grid(
         return square, layout.prefix_rows
     if target_grid is not None and targets and not squares:
         return target_grid, targets[0].prefix_rows
+    raise _grid_error(next(iter(patches.values())), squares)
+
+
+def _grid_error(count, squares) -> InputError:
     problem = "fit both a square grid and image_size" if squares else "do not form a square grid"
-    count = patches[layouts[0]]
-    raise InputError(
+    return InputError(
         f"its {count} patches {problem}; pass weights_image_size=(height, width), the image size "
         f"that the checkpoint was trained with."
     )
