@@ -7,6 +7,7 @@ import importlib.util
 import pathlib
 import re
 import shlex
+from typing import Any
 
 import pytest
 
@@ -171,7 +172,7 @@ def test_quoted_messages_are_in_the_code():
     for file in SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.JoinedStr):
-                parts = [part.value if isinstance(part, ast.Constant) else "{}"
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "{}"
                          for part in node.values]  # fmt: skip
                 templates.append("".join(parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -196,6 +197,8 @@ def test_architecture_names_every_folder_and_no_other_files():
 @pytest.mark.parametrize("name", ["recipes", "settings"])
 def test_generated_pages_are_current(name):
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
 
@@ -254,7 +257,7 @@ def run_command(words):
 
 
 def run_blocks(page, languages):
-    namespace = {}
+    namespace: dict[str, Any] = {}
     for language, text in blocks(page):
         if language in languages and language == "python":
             exec(compile(text, page.name, "exec"), namespace)

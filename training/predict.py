@@ -1,5 +1,7 @@
 """Model + image files -> class names with probabilities."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -24,7 +26,7 @@ def predict(model: ViT, path: str, top: int) -> list[tuple[str | int, float]]:
     """
     images = model.preprocessing(decode(path, model.config.channels))[tf.newaxis]
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model(images)))[0]
-    names = model.class_names or range(len(probabilities))
+    names: Sequence[str | int] = model.class_names or range(len(probabilities))
     ranked = sorted(
         zip(names, map(float, probabilities), strict=True),
         key=lambda name_and_probability: -name_and_probability[1],

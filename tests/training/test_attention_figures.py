@@ -23,7 +23,8 @@ def test_overlays_show_the_rollout_over_the_model_input():
     rollout = np.asarray(attention_rollout(model, normalised))
     answers = np.asarray(keras.ops.softmax(model(normalised)))
     for number, (image, over) in enumerate(zip(drawn[::2], drawn[1::2], strict=True)):
-        np.testing.assert_allclose(image.images[0].get_array(), images[number] / 255, atol=1e-6)
+        pixels = np.asarray(image.images[0].get_array())
+        np.testing.assert_allclose(pixels, images[number] / 255, atol=1e-6)
         np.testing.assert_array_equal(over.images[1].get_array(), rollout[number])
         assert over.images[1].get_extent() == [-0.5, 23.5, 15.5, -0.5]  # the whole image
         name = model.class_names[answers[number].argmax()].replace("$", r"\$")
@@ -38,7 +39,7 @@ def test_heads_show_the_attention_of_the_pooled_tokens(pooling):
 
     figure = heads(model, image)
 
-    shown = [axes.images[0].get_array() for axes in figure.axes]
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
     assert len(shown) == 2 * 3
     last = np.asarray(maps[1])[0, 2]  # head 2 of block 1
     expected = last[0, 3:] if pooling == "cls" else last[2:, 2:].mean(axis=0)
@@ -48,7 +49,8 @@ def test_heads_show_the_attention_of_the_pooled_tokens(pooling):
 def test_figures_of_positions_and_filters_have_one_image_each():
     model = tiny_model(image_size=(16, 48))
 
-    shown = [axes.images[0].get_array() for axes in positions(model).axes if axes.images]
+    drawn = [axes for axes in positions(model).axes if axes.images]
+    shown = [np.asarray(axes.images[0].get_array()) for axes in drawn]
     assert len(shown) == 4 * 8  # of 4 x 12 patches
     np.testing.assert_allclose(shown[-1], position_similarity(model)[3, 11], atol=1e-6)
     assert sum(bool(axes.images) for axes in filters(model).axes) == 28

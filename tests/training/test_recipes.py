@@ -1,5 +1,7 @@
 """Every recipe builds its model and trains it, and documents its command and result."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support.checkpoints import FIXTURES
@@ -15,7 +17,13 @@ WEIGHTS = {  # recipe: a tiny model in the format of its weights
     **dict.fromkeys(("finetune", "linear_probe", "google_cifar10"), "timm_plain/model.safetensors"),
 }
 TEACHERS = ("deit_distill", "deit_s16_distilled")
-TEACHER = {"width": 16, "depth": 1, "heads": 2, "mlp_width": 16, "class_names": ("blue", "red")}
+TEACHER: dict[str, Any] = {
+    "width": 16,
+    "depth": 1,
+    "heads": 2,
+    "mlp_width": 16,
+    "class_names": ("blue", "red"),
+}
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -7,6 +7,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from support.two_devices import make_two_devices
 
 import vit_keras
 
-TINY = {
+TINY: dict[str, Any] = {
     "patch_size": 4,
     "width": 48,
     "depth": 1,

@@ -165,6 +165,6 @@ def test_image_grid_draws_row_by_row():
 
     assert figure.get_size_inches().tolist() == [3.5, 2]
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0]
-    assert np.max(figure.axes[3].images[0].get_array()) == 0.6
+    assert np.asarray(figure.axes[3].images[0].get_array()).max() == 0.6
     assert [axes.get_title() for axes in figure.axes[:3]] == ["a", "b", ""]
     assert not any(axes.axison for axes in figure.axes)

@@ -1,6 +1,7 @@
 """Configs no ViT can be built from are refused, with what to try."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_prefix_tokens_are_named_in_order():
 
 
 def test_stem_stride_is_the_factor_by_which_the_stem_shrinks_the_image():
-    resnet = {"stem": "resnet", "patch_size": 32}
+    resnet: dict[str, Any] = {"stem": "resnet", "patch_size": 32}
 
     assert ViTConfig().stem_stride == 1
     assert ViTConfig(**resnet).stem_stride == 4
@@ -90,7 +91,9 @@ def test_wrong_values_are_refused_with_a_suggestion(wrong, message):
 
 
 def test_numpy_integers_become_python_integers():
-    config = ViTConfig(num_classes=np.int64(10), image_size=(np.int32(32), 48))
+    numbers: dict[str, Any] = {"num_classes": np.int64(10), "image_size": (np.int32(32), 48)}
+
+    config = ViTConfig(**numbers)
 
     assert config == ViTConfig(num_classes=10, image_size=(32, 48))
     assert type(config.num_classes) is type(config.image_size[0]) is int

@@ -1,5 +1,7 @@
 """Attention is what the originals computed, and rollout what NumPy makes of it."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from vit_keras.explain import roll_out
 CASES = [path.parent.name for path in sorted(FIXTURES.glob("timm_*/io.npz"))]
 CASES.remove("timm_prelogits")  # its fixture has no attention
 CASES += ["hf_vit", "hf_deit", "hf_deit_teacher", "hf_dinov2"]
-FUSIONS = {"mean": np.mean, "max": np.max, "min": np.min}
+FUSIONS: dict[str, Callable] = {"mean": np.mean, "max": np.max, "min": np.min}
 
 
 def numpy_rollout(attention, fusion="mean"):

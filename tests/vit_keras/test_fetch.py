@@ -21,8 +21,21 @@ SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Files, recorded requests, and where an answer stops."""
+
+    files: dict[str, bytes]
+    requests: list[str]
+    sent_bytes: int | None
+    stalls: bool
+    stalled: threading.Event
+    address: str
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves `server.files`, {path: bytes}, and records the requests."""
+
+    server: Server
 
     def do_HEAD(self):
         self.do_GET()
@@ -56,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.files = {"/ViT.safetensors": WEIGHTS}
     server.requests, server.sent_bytes, server.stalls = [], None, False

@@ -1,5 +1,7 @@
 """Token merging is the paper's algorithm, and a trimmed last block changes nothing."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def test_a_trimmed_last_block_gives_the_same_logits(options):
         vit_keras.build_vit(config, distilled=False, pooling="mean")
 
 
-FAMILY = [
+FAMILY: list[dict[str, Any]] = [
     {},
     {"distilled": True, "registers": 2},
     {"pooling": "mean"},
@@ -143,9 +145,9 @@ def test_merging_equal_patches_does_not_change_the_logits():
         encoder = model.get_layer("patch_encoder")
         prefix = model.config.prefix_count
         one = np.random.default_rng(2).standard_normal((2, 1, 48)).astype("float32")
-        tokens = [*(encoder.prefix_table if prefix else [])]
-        tokens = [np.tile(token, (2, 1, 1)) for token in tokens] + [np.tile(one, (1, 24, 1))]
-        tokens = np.concatenate(tokens, axis=1)
+        prefix_table = [*(encoder.prefix_table if prefix else [])]
+        parts = [np.tile(token, (2, 1, 1)) for token in prefix_table] + [np.tile(one, (1, 24, 1))]
+        tokens = np.concatenate(parts, axis=1)
         first = model.get_layer("block_0").input
         model_from_tokens = keras.Model(first, model.output)
         merged = keras.Model(merging.get_layer("block_0").input, merging.output)

@@ -90,8 +90,9 @@ def test_larger_patches_of_resized_images_give_the_old_tokens():
 
     resampled = resize_patches(kernel, 7, "linear")
 
-    tokens = [np.einsum("yxi,yxio->o", *pair) for pair in ((patch, kernel), (larger, resampled))]
-    np.testing.assert_allclose(*tokens, atol=1e-5)
+    expected = np.einsum("yxi,yxio->o", patch, kernel)
+    tokens = np.einsum("yxi,yxio->o", larger, resampled)
+    np.testing.assert_allclose(tokens, expected, atol=1e-5)
 
 
 def test_fixed_positions_equal_big_visions_formula_bit_by_bit():

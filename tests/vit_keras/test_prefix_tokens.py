@@ -1,5 +1,7 @@
 """Tokens before the patches: what reads them, and how they start."""
 
+from typing import Any
+
 import numpy as np
 from support.tiny import tiny_model
 
@@ -17,7 +19,7 @@ def test_attention_pooling_reads_only_the_patches():
 
 
 def test_registers_start_with_different_values():
-    shape = {"patch_size": 8, "width": 16, "depth": 1, "heads": 2, "mlp_width": 16}
+    shape: dict[str, Any] = {"patch_size": 8, "width": 16, "depth": 1, "heads": 2, "mlp_width": 16}
     model = build_vit("vit_b16", image_size=16, registers=2, prefix_positions=False, **shape)
     first, second = np.asarray(model.get_layer("patch_encoder").prefix_table[1])[0]
 

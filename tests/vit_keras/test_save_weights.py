@@ -6,6 +6,7 @@ import logging
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from vit_keras.weights.save import FORMATS
 IMAGES = np.random.default_rng(0).standard_normal((2, 16, 24, 3)).astype("float32")
 TOLERANCE = 2e-5
 PEERS = pathlib.Path(__file__).parents[1] / "support" / "peers.py"
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "tanh GELU": {"gelu": "tanh"},
     "mean": {"pooling": "mean"},
@@ -37,7 +38,7 @@ OPTIONS = {
     "SimpleViT": {"positions": "sincos2d", "pooling": "mean", "gelu": "tanh"},
     "grey": {"channels": 1, "preprocessing": Preprocessing((16, 24), mean=(0.5,), std=(0.5,))},
 }
-OTHERS = {
+OTHERS: dict[str, dict[str, Any]] = {
     "SL-ViT": {"stem": "shifted_patches", "locality_attention": True},
     "CCT": {"stem": "convolutions", "pooling": "sequence"},
     "local": {"locality_attention": True},
@@ -91,7 +92,8 @@ def test_peers_compute_the_same_logits(tmp_path):
     for peer in ("torch", "timm", "transformers"):
         if importlib.util.find_spec(peer) is None:
             pytest.skip(f"{peer} is not installed; pip install -e '.[peers]'")
-    jobs, expected = [], {}
+    jobs: list[dict[str, Any]] = []
+    expected = {}
     for option, options in OPTIONS.items():
         model = tiny_model(**options)
         for format in FORMATS:

@@ -217,7 +217,7 @@ def test_checkpoints_give_the_same_outputs_on_jax():
     cases = ["timm_distilled", "timm_dinov2_reg", "timm_siglip", "timm_swiglu", "hf_mae"]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
 
-    command = [sys.executable, "-c", ON_JAX, FIXTURES, *cases]
+    command = [sys.executable, "-c", ON_JAX, str(FIXTURES), *cases]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
 
     assert result.returncode == 0, result.stderr

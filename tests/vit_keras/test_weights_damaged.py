@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +17,15 @@ from vit_keras.weights import read
 from vit_keras.weights.checkpoint import read_checkpoint
 from vit_keras.weights.read import read_weights
 
-NOT_A_NUMBER = ("1", [], {}, True, None)
+NOT_A_NUMBER: tuple[object, ...] = ("1", [], {}, True, None)
 NOT_A_COUNT = (*NOT_A_NUMBER, 0, -2, 1.5)
 NOT_A_RATIO = (*NOT_A_NUMBER, 0, -1, float("nan"), 10**400)
-NOT_A_SWITCH = ("true", 0, None, [])
-NOT_A_TEXT = (1, ["gelu"], {})
+NOT_A_SWITCH: tuple[object, ...] = ("true", 0, None, [])
+NOT_A_TEXT: tuple[object, ...] = (1, ["gelu"], {})
 NOT_A_SIZE = ("24", -24, 0, 24.0, [24], [24, "24"], [24, 24, 24], {"height": 24})
-NOT_COLOURS = ("0.5", 0.5, [], ["0.5"] * 3, [[0.5]] * 3, [float("inf")] * 3)
+NOT_COLOURS: tuple[object, ...] = ("0.5", 0.5, [], ["0.5"] * 3, [[0.5]] * 3, [float("inf")] * 3)
 # {(fixture, file, object of the file or None): {setting: values that are refused}}
-WRONG_SETTINGS = {
+WRONG_SETTINGS: dict[tuple[str, str, str | None], dict[str, tuple[object, ...]]] = {
     ("hf_vit", "config.json", None): {
         "layer_norm_eps": NOT_A_RATIO,
         "num_attention_heads": (*NOT_A_COUNT, 3),
@@ -72,7 +73,7 @@ WRONG_SETTINGS = {
         "tag": NOT_A_TEXT,
     },
 }
-GARBAGE = (None, True, -1, 10**400, "x", [], [[None]], {"x": {"y": []}})
+GARBAGE: tuple[object, ...] = (None, True, -1, 10**400, "x", [], [[None]], {"x": {"y": []}})
 
 
 def write_setting(folder, file, section, setting, value):
@@ -153,7 +154,7 @@ MUTATIONS = {
     "first axis doubled": lambda array: np.concatenate([array, array], axis=0),
     "last axis doubled": lambda array: np.concatenate([array, array], axis=-1),
 }
-GOOGLE = {
+GOOGLE: dict[str, dict[str, Any]] = {
     "google": {},
     "google_map": {"pooling": "map"},
     "google_hybrid": {"stem": (1, 2), "patch": 1},

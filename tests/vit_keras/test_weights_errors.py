@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,8 @@ def test_broken_files_are_refused_by_name(suffix, damage, tmp_path):
         pytest.importorskip("torch", reason="reading .pth files needs torch")
         whole = (FIXTURES / "fb_deit" / "weights.pth").read_bytes()
     elif suffix == ".npz":
-        np.savez(path, **load_file(PLAIN))
+        arrays: dict[str, Any] = load_file(PLAIN)
+        np.savez(path, **arrays)
         whole = path.read_bytes()
     else:
         whole = PLAIN.read_bytes()

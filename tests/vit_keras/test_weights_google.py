@@ -1,5 +1,8 @@
 """Google's and big_vision's files give the logits that a NumPy ViT computes from them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -49,7 +52,7 @@ def scanned(arrays):
 
 
 # {case: (options of random_arrays, how its arrays are renamed)}
-CASES = {
+CASES: dict[str, tuple[dict[str, Any], Callable]] = {
     "token": ({}, lambda a: a),
     "mean pooling": ({"pooling": "gap"}, lambda a: a),
     "pre_logits": ({"head_width": 12}, lambda a: a),
@@ -119,7 +122,8 @@ def test_a_grid_that_is_not_square_needs_an_image_size(tmp_path):
         InputError, match="6 patches do not form a square grid; pass weights_image_size"
     ):
         from_weights(tmp_path / "weights.npz")
-    for sizes in ({"image_size": (16, 24)}, {"weights_image_size": (16, 24)}):
+    for option in ("image_size", "weights_image_size"):
+        sizes: dict[str, Any] = {option: (16, 24)}
         model = from_weights(tmp_path / "weights.npz", **sizes)
         expected = numpy_vit.forward(arrays, images)
         np.testing.assert_allclose(model(images), expected, rtol=0, atol=TOLERANCE)
@@ -147,12 +151,13 @@ def test_hybrids_keep_their_shape_in_the_config(tmp_path):
 
 
 def test_saved_google_files_are_the_arrays_they_came_from(tmp_path):
-    for case, options in {
+    cases: dict[str, dict[str, Any]] = {
         "plain": {},
         "map": {"pooling": "map"},
         "pre_logits": {"head_width": 12},
         "hybrid": {"stem": (1, 2), "patch": 1},
-    }.items():
+    }
+    for case, options in cases.items():
         arrays = numpy_vit.random_arrays(**options)
         np.savez(tmp_path / "weights.npz", **arrays)
         model = from_weights(tmp_path / "weights.npz")

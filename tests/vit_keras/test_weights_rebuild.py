@@ -134,10 +134,8 @@ def test_outputs_are_float32_under_mixed_precision(case):
     if "masked" in inputs:
         inputs["masked"] = np.round(inputs["masked"])
 
-    inputs = inputs if len(inputs) > 1 else inputs["images"]
-    outputs = zip(
-        keras.tree.flatten(before(inputs)), keras.tree.flatten(model(inputs)), strict=True
-    )
+    batch = inputs if len(inputs) > 1 else inputs["images"]
+    outputs = zip(keras.tree.flatten(before(batch)), keras.tree.flatten(model(batch)), strict=True)
 
     for full, half in outputs:
         assert keras.backend.standardize_dtype(half.dtype) == "float32"

@@ -72,7 +72,7 @@ def from_weights(
             neither the checkpoint nor the caller specifies.
     """
     check_fields(overrides)
-    sizes = {"image_size": image_size, "weights_image_size": weights_image_size}
+    sizes: dict[str, Any] = {"image_size": image_size, "weights_image_size": weights_image_size}
     weights = read_weights(source, sha256=sha256, overrides=overrides, **sizes)
     # A head for a checkpoint that has none is new, too.
     own_classes = weights.config.num_classes
