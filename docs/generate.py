@@ -124,9 +124,8 @@ def spell(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, list | tuple):
-        inside = (f"({spell(one)})" if isinstance(one, list | tuple) else spell(one)
-                  for one in value)  # fmt: skip
-        return ",".join(inside) or "none"
+        texts = [f"({spell(x)})" if isinstance(x, list | tuple) else spell(x) for x in value]
+        return ",".join(texts) or "none"
     return str(value)
 
 

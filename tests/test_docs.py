@@ -102,9 +102,10 @@ def check_arguments(package, arguments):
         _names(parsed.format, FORMATS, "export format")
         _names(parsed.quantization, KINDS, "quantization")
         return
-    from training.__main__ import _parser, _recipe
+    from training.__main__ import _recipe
+    from training.arguments import build_parser
 
-    parsed = _parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
     if not PLACEHOLDER.fullmatch(getattr(parsed, "recipe", None) or "NONE"):
         _recipe(parsed)
 

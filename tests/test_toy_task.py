@@ -8,7 +8,6 @@ import json
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 from keras import ops
 
@@ -86,32 +85,27 @@ class Brightness(Task):
         return "brightness"
 
 
-@pytest.fixture
-def toy_run(recipe, tmp_path, monkeypatch):
-    """The folder of a run of the toy task."""
+def test_a_task_of_one_file_runs_through_fit_evaluate_and_export(
+    recipe, photographs, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setitem(TASKS, "brightness", Brightness())
     monkeypatch.setitem(ENDPOINTS, "brightness", Endpoints("brightness", "mean of the pixels"))
-    toy = recipe.replace(task="brightness", learning_rate=1e-2)
-    fit(toy, tmp_path / "run")
-    return tmp_path / "run"
+    run, model = tmp_path / "run", str(tmp_path / "run" / "model.keras")
 
+    fit(recipe.replace(task="brightness", learning_rate=1e-2), run)
 
-def test_a_task_of_its_own_file_runs_from_fit_to_evaluate(toy_run, photographs, capsys):
-    evaluation = json.loads((toy_run / "evaluation.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["split"] == "validation"
     assert evaluation["error"] < 0.5  # of values in [-1, 1]
-    assert "**error**" in (toy_run / "report.md").read_text()
-    assert isinstance(load_model(toy_run / "model.keras"), BrightnessModel)
+    assert "**error**" in (run / "report.md").read_text()
+    assert isinstance(load_model(model), BrightnessModel)
 
-    main(["evaluate", str(toy_run / "model.keras"), "--data", str(photographs)])
+    main(["evaluate", model, "--data", str(photographs)])
 
     assert "Mean error 0." in capsys.readouterr().out
 
+    (row,) = export_model(model, ["tflite"], tmp_path / "exported")
 
-def test_its_model_is_exported_and_judged_on_the_images_of_the_run(toy_run, tmp_path):
-    rows = export_model(toy_run / "model.keras", ["tflite"], tmp_path / "exported")
-
-    (row,) = rows
     assert row["task"] == "brightness"
     assert row["images"] == 6  # the validation images of the run
     assert row["max_difference"] <= row["tolerance"]

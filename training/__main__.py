@@ -1,10 +1,15 @@
 """Command line -> one command: data, fit, evaluate, predict, explain, compare or data-service."""
 
-import argparse
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from training.arguments import build_parser
+
+if TYPE_CHECKING:
+    from vit_keras import ViT
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
 
@@ -17,114 +22,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: arguments; those of the process by default.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     from vit_keras.utils.errors import one_line_errors
 
     with one_line_errors():
-        arguments.run(arguments)
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
-        "python -m training",
-        description="Trains Vision Transformers on images, evaluates and explains them.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    recipe = "a file of training/recipes/, without .py"
-    data = commands.add_parser("data", help="show the images a recipe would train on, and how fast")
-    data.set_defaults(run=_data)
-    data.add_argument("--recipe", default="photos", help=f"{recipe}; photos by default")
-    data.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("runs/data"), help="folder; runs/data"
-    )
-
-    fit = commands.add_parser("fit", help="train by a recipe, into a run folder")
-    fit.set_defaults(run=_fit)
-    fit.add_argument("recipe", metavar="RECIPE", nargs="?", help=recipe)
-    fit.add_argument(
-        "--resume", type=pathlib.Path, metavar="RUN", help="resume the run in this folder"
-    )
-    fit.add_argument("--out", type=pathlib.Path, help="run folder; runs/RECIPE by default")
-    fit.add_argument(
-        "--distribute",
-        choices=["none", "mirrored", "multi-worker", "model-parallel"],
-        default="none",
-        help="train on all devices of this machine, or on the machines of TF_CONFIG",
-    )
-    fit.add_argument(
-        "--data-service",
-        default="",
-        metavar="HOST:PORT",
-        help="read and augment images on this tf.data service",
-    )
-    for command in (data, fit):
-        command.add_argument("--data", help="fashion_mini, fashion_mnist, tfds:NAME, or a folder")
-        command.add_argument(
-            "--weights",
-            help="start from these: a .keras, .npz, .safetensors or .pth file, a folder, an "
-            "https:// or hf:// address, or a name of vit_keras.PUBLISHED",
-        )
-        command.add_argument(
-            "--teacher",
-            help="also learn from this model, with task=distillation: a .keras file, run folder or "
-            "SavedModel",
-        )
-        command.add_argument("--data-dir", help="where TFDS or fashion_mnist's files are")
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="set a field of the recipe, or model.KEY of its ViTConfig; may be repeated",
-        )
-
-    service = commands.add_parser("data-service", help="read and augment images for other runs")
-    service.set_defaults(run=_data_service)
-    service.add_argument("--host", default="localhost", help="this machine's name; localhost")
-    service.add_argument("--port", type=_count, default=5050, help="port to listen on; 5050")
-    service.add_argument("--dispatcher", default="", metavar="HOST:PORT", help="service to join")
-
-    evaluate = commands.add_parser("evaluate", help="accuracy of a model on labelled images")
-    evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("model", metavar="MODEL", help="a .keras file")
-    evaluate.add_argument("--data", required=True, help="as for fit; classes match by name")
-    evaluate.add_argument(
-        "--split",
-        help="train, validation, test or, for TFDS, any split; the test images by default",
-    )
-    evaluate.add_argument(
-        "--flip", action="store_true", help="average each image with its mirror image"
-    )
-    evaluate.add_argument("--data-dir", default="", help="where TFDS or fashion_mnist's files are")
-    evaluate.add_argument(
-        "--out", type=pathlib.Path, help="JSON file; evaluation-DATA.json next to MODEL by default"
-    )
-
-    predict = commands.add_parser("predict", help="the most probable classes of image files")
-    predict.set_defaults(run=_predict)
-    predict.add_argument("model", metavar="MODEL", help="a .keras file")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
-    predict.add_argument("--top", type=_count, default=3, help="classes to print; 3 by default")
-
-    explain = commands.add_parser("explain", help="draw what a model attends to in image files")
-    explain.set_defaults(run=_explain)
-    explain.add_argument("model", metavar="MODEL", help="a .keras file")
-    explain.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
-    explain.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("runs/explain"), help="runs/explain"
-    )
-    explain.add_argument(
-        "--fusion", default="mean", help="of the heads, for the rollout: mean, max or min"
-    )
-
-    compare = commands.add_parser("compare", help="runs side by side, with the spread of seeds")
-    compare.set_defaults(run=_compare)
-    compare.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
-    compare.add_argument(
-        "--out", type=pathlib.Path, help="folder for compare.md, compare.html and compare.png"
-    )
-    return parser
+        COMMANDS[arguments.command](arguments)
 
 
 def _data(arguments):
@@ -192,7 +94,7 @@ def _evaluate(arguments):
     split, examples, unreadable = load_evaluation_images(
         model, arguments.data, arguments.split, arguments.data_dir, task.labelled
     )
-    if model.trained_on == arguments.data and split in ("train", None):
+    if _same_dataset(model.trained_on, arguments.data) and split in ("train", None):
         print("Note: these are the images the model was trained on.", file=sys.stderr)
     metrics = task.evaluate(model, examples, Recipe(), arguments.flip).metrics
     evaluation = {
@@ -218,7 +120,7 @@ def _predict(arguments):
     from training.predict import predict
     from vit_keras.utils.errors import InputError
 
-    model = _load(arguments.model)
+    model = _load_classifier(arguments.model)
     failed = False
     for pattern in arguments.images:
         try:
@@ -242,7 +144,8 @@ def _predict(arguments):
 def _explain(arguments):
     from training.reports.attention import explain_images
 
-    explain_images(_load(arguments.model), arguments.images, arguments.out, arguments.fusion)
+    model = _load_classifier(arguments.model)
+    explain_images(model, arguments.images, arguments.out, arguments.fusion)
 
 
 def _compare(arguments):
@@ -251,21 +154,33 @@ def _compare(arguments):
     compare_runs(arguments.runs, arguments.out)
 
 
-def _load(path):
-    """Loads a model that can be used as it is."""
+def _load(path: str) -> "ViT":
+    """Loads a model that can be evaluated as it is."""
     from training.tasks import TASKS
     from vit_keras.model import load_model
+    from vit_keras.utils.errors import InputError
 
     model = load_model(path)
+    if model.task not in TASKS:
+        raise InputError(f"{path} is for the task {model.task}; known are {', '.join(TASKS)}.")
     TASKS[model.task].check_model(model, path)
     return model
 
 
-def _count(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+def _load_classifier(path: str) -> "ViT":
+    """Loads a model that gives probabilities of classes."""
+    from vit_keras.utils.errors import InputError
+
+    model = _load(path)
+    if not model.config.num_classes:
+        raise InputError(f"{path} has no classes; its task is {model.task}.")
+    return model
+
+
+def _same_dataset(first: str, second: str) -> bool:
+    """Whether two values of --data are the same name or the same folder."""
+    folders = os.path.isdir(first) and os.path.isdir(second)
+    return first == second or (folders and os.path.samefile(first, second))
 
 
 def _free_folder(folder: pathlib.Path) -> pathlib.Path:
@@ -276,6 +191,16 @@ def _free_folder(folder: pathlib.Path) -> pathlib.Path:
         candidate = folder.with_name(f"{folder.name}-{number}")
     return candidate
 
+
+COMMANDS = {
+    "data": _data,
+    "fit": _fit,
+    "data_service": _data_service,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "explain": _explain,
+    "compare": _compare,
+}
 
 if __name__ == "__main__":
     main()

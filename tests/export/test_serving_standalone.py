@@ -16,12 +16,12 @@ SOURCE = pathlib.Path(__file__).parents[1] / "support" / "serve.c"
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def serve(served, tmp_path):
+@pytest.fixture(scope="module")
+def serve(served, tmp_path_factory):
     """Path of an image file -> the finished process of serve.c, which prints the best labels."""
     root = pathlib.Path(tf.__file__).parent
     libraries = [str(root / f"libtensorflow_{name}.so.2") for name in ("cc", "framework")]
-    program = tmp_path / "serve"
+    program = tmp_path_factory.mktemp("program") / "serve"
     options = [f"-I{root / 'include'}", *libraries, f"-Wl,-rpath,{root}", "-o", str(program)]
     subprocess.run(["gcc", str(SOURCE), *options], check=True)
     with tf.compat.v1.Session(graph=tf.Graph()) as session:

@@ -7,6 +7,7 @@ and the fields of a ViTConfig.
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def read_timm(path, config):
 
 
 def read_huggingface(path, config):
-    model_class = transformers.ViTForImageClassification
+    model_class: Any = transformers.ViTForImageClassification
     if config["distilled"]:
         model_class = transformers.DeiTForImageClassificationWithTeacher
     if not config["num_classes"]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -30,6 +31,20 @@ def test_evaluate_prints_and_writes_the_evaluation(run_folder, photographs, caps
     model = load_model(run_folder / "model.keras")
     correct = predict_probabilities(model, examples).argmax(1) == examples.labels
     assert evaluation["accuracy"] == correct.mean()
+
+
+@pytest.mark.parametrize(("name", "noted"), [("photographs", True), ("photographs2", False)])
+def test_evaluate_notes_that_images_were_trained_on(
+    run_folder, photographs, tmp_path, capsys, name, noted
+):
+    shutil.copytree(photographs, tmp_path / "photographs2")
+    data = {"photographs": f"{photographs}/", "photographs2": str(tmp_path / "photographs2")}[name]
+
+    out = tmp_path / "evaluation.json"
+    main(["evaluate", str(run_folder / "model.keras"), "--data", data, "--out", str(out)])
+
+    note = "Note: these are the images the model was trained on."
+    assert (note in capsys.readouterr().err) == noted
 
 
 def test_flip_averages_each_image_with_its_mirror_image(run_folder, photographs):

@@ -1,1 +1,1 @@
-"""One file a recipe; each holds RECIPE."""
+"""Recipes: one file each, which defines RECIPE."""

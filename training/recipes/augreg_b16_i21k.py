@@ -2,10 +2,10 @@
 
 python -m training fit augreg_b16_i21k --data IMAGENET21K --set validation_fraction=0.002
 
-Numbers of big_vision's configs/vit_i21k.py, whose decay of 1e-4 is not multiplied by the learning
-rate as ours is; its head starts with a bias of -10, ours with 0; its RandAugment has sixteen
-operations, ours the paper's fourteen. Reported for the authors' checkpoint of another augmentation
-("medium1"), fine-tuned on ImageNet-1k at 224 pixels: 84.5 % (vit_keras.PUBLISHED,
+Settings of big_vision's configs/vit_i21k.py. Differences: big_vision does not multiply its weight
+decay of 1e-4 by the learning rate, starts the bias of the head at -10 (here 0), and has sixteen
+operations in RandAugment (here the paper's fourteen). Reported for the authors' checkpoint with
+augmentation "medium1", fine-tuned on ImageNet-1k at 224 pixels: 84.5 % (vit_keras.PUBLISHED,
 vit_b16_224_augreg). Measured: not run.
 """
 
@@ -24,7 +24,7 @@ from training.recipe import (
 
 RECIPE = Recipe(
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
         variant="vit_b16",

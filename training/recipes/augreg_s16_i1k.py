@@ -2,10 +2,10 @@
 
 python -m training fit augreg_s16_i1k --data IMAGENET     a folder with train/CLASS/ and val/CLASS/
 
-Numbers of big_vision's configs/vit_i1k.py, whose decay of 1e-4 is not multiplied by the learning
-rate as ours is, and whose RandAugment has sixteen operations, ours the paper's fourteen. Reported
-for the authors' own checkpoint of this size, after 20,000 further steps of fine-tuning: 78.8 %
-(timm's results table, vit_small_patch16_224.augreg_in1k). Measured: not run.
+Settings of big_vision's configs/vit_i1k.py. Differences: big_vision does not multiply its weight
+decay of 1e-4 by the learning rate, and has sixteen operations in RandAugment (here the paper's
+fourteen). Reported for the authors' checkpoint of this size, after 20,000 further steps of
+fine-tuning: 78.8 % (timm's results table, vit_small_patch16_224.augreg_in1k). Measured: not run.
 """
 
 from functools import partial
@@ -23,13 +23,13 @@ from training.recipe import (
 
 RECIPE = Recipe(
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
         variant="vit_s16",
         image_size=224,  # pixels
         config={"head_width": 384, "gelu": "tanh"},
-        crop_fraction=0.875,  # 256 pixels, of which 224 are kept
+        crop_fraction=0.875,  # resizes to 256 pixels, keeps 224
     ),
     augmentation=AugmentationOptions(
         train_crop=partial(random_resized_crop, area=(0.05, 1.0)),

@@ -1,11 +1,11 @@
-"""A small CCT from scratch on CIFAR-10, 32x32 pixels, in ten minutes of two cores.
+"""A small CCT from scratch on CIFAR-10, 32x32 pixels, in ten minutes on two cores.
 
-python -m training fit cifar10 --data FOLDER     or tfds:cifar10, which is the default
+python -m training fit cifar10 --data FOLDER     or without --data, for tfds:cifar10
 
-CCT (arXiv:2104.05704), narrowed; three quarters of the image's size for the first passes.
+A narrow CCT (arXiv:2104.05704); the first epochs use images of three quarters of the size.
 
 Measured on 2026-11-22 (seed 2 on 2026-11-25) on one core of an AMD EPYC: 76.7, 76.1 and 76.1 % of
-the test images of CIFAR-10 (JPEG), seeds 0, 1 and 2, after 1,127 CPU seconds. More passes were not
+the test images of CIFAR-10 (JPEG), seeds 0, 1 and 2, after 1,127 CPU seconds. More epochs were not
 tried.
 """
 

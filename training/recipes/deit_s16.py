@@ -2,10 +2,10 @@
 
 python -m training fit deit_s16 --data IMAGENET     a folder with train/CLASS/ and val/CLASS/
 
-Not as in timm, on which theirs is built: erasing fills with uniform noise, RandAugment has the
-paper's fourteen operations (timm's fifteen), every image is mixed by a share of its own, and the
-rate ends at 0 (theirs at 1e-5). Reported: 79.9 %; for `--set variant=deit_ti16` 72.2 %, for
-deit_b16 81.8 % (the repository's README). Measured: not run.
+Differences from DeiT, which uses timm: random erasing fills with uniform noise, RandAugment has the
+paper's fourteen operations (timm: fifteen), every image has its own mixing ratio, and the learning
+rate ends at 0 (DeiT: 1e-5). Reported: 79.9 %; for `--set variant=deit_ti16` 72.2 %, for deit_b16
+81.8 % (the repository's README). Measured: not run.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from training.recipe import (
 
 RECIPE = Recipe(
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
         variant="deit_s16",

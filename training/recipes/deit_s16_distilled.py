@@ -11,7 +11,7 @@ from training.recipes import deit_s16
 
 RECIPE = deit_s16.RECIPE.replace(
     variant="deit_s16_distilled",
-    teacher="",  # named on the command line
+    teacher="",  # set on the command line
     task="distillation",
     distillation_loss="hard",
 )

@@ -1,10 +1,10 @@
-"""A small CCT from scratch on Fashion-MNIST, 28x28 pixels, in ten minutes of two cores.
+"""A small CCT from scratch on Fashion-MNIST, 28x28 pixels, in ten minutes on two cores.
 
 python -m training fit fashion_mnist --data tfds:fashion_mnist
 
-CCT (arXiv:2104.05704), narrowed: convolutions learn from few passes over the images. On 3,000
-validation images five passes with Muon ended at 91.7 %, with AdamW at 90.5 % (one seed each).
-TensorFlow's convolutions are faster than XLA's on CPUs.
+A narrow CCT (arXiv:2104.05704): convolutions learn in few epochs. On 3,000 validation images, five
+epochs with Muon reached 91.7 %, with AdamW 90.5 % (one seed each). TensorFlow's convolutions are
+faster than XLA's on CPUs.
 
 Measured on 2026-11-22 on one core of an AMD EPYC: 91.8, 91.4 and 91.7 % of the 10,000 test images
 (seeds 0, 1, 2) after 785 CPU seconds.

@@ -1,11 +1,12 @@
-"""Pre-trained weights, fine-tuned on a folder of photographs, one folder a class.
+"""Pre-trained weights, fine-tuned on a folder of photographs, one folder per class.
 
 python -m training fit finetune --weights FILE --data FOLDER
 
-The head starts as linear_probe.py's, then all layers follow at small rates (arXiv:2202.10054).
-Measured on 2026-11-22 with a real DINOv2-S/14 (benchmarks/dinov2_check.py says which) and 900
-images of CIFAR-10 (JPEG) at `--set image_size=70 --set epochs=4`: 65.0 % of 500 test images. The
-linear probe has 59.8 %; a new head and a rate of 1e-4 for all layers had 15 % after 10 epochs.
+The head starts as the one of linear_probe.py, then all layers are trained at small learning rates
+(arXiv:2202.10054). Measured on 2026-11-22 with a real DINOv2-S/14 (see benchmarks/dinov2_check.py)
+and 900 images of CIFAR-10 (JPEG) at `--set image_size=70 --set epochs=4`: 65.0 % of 500 test
+images. The linear probe reached 59.8 %; a new head and a learning rate of 1e-4 for all layers
+reached 15 % after 10 epochs.
 """
 
 from functools import partial
@@ -22,11 +23,11 @@ from training.recipe import (
 
 RECIPE = Recipe(
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
-        weights="",  # named on the command line
-        image_size=0,  # that of the weights
+        weights="",  # set on the command line
+        image_size=0,  # the image size of the weights
     ),
     fine_tuning=FineTuningOptions(
         head_first=True,

@@ -1,9 +1,10 @@
-"""ViT-B/16 of ImageNet-21k, fine-tuned on CIFAR-10 at 384 pixels in 500 steps, as Google did.
+"""ViT-B/16 of ImageNet-21k, fine-tuned on CIFAR-10 at 384 pixels in 500 steps, as by Google.
 
 python -m training fit google_cifar10 --weights vit_b16_224_i21k
 
-The protocol of arXiv:2010.11929, appendix B.1.1, at the length of vision_transformer's README
-(500 steps, 50 of them warm-up). Reported there: 98.59 % of the test images. Measured: not run.
+The protocol of arXiv:2010.11929, appendix B.1.1, with the length given in vision_transformer's
+README (500 steps, 50 of them warm-up). Reported there: 98.59 % of the test images. Measured: not
+run.
 """
 
 from functools import partial
@@ -24,7 +25,7 @@ RECIPE = Recipe(
         validation_split="train[98%:]",
     ),
     model=ModelOptions(
-        weights="",  # named on the command line
+        weights="",  # set on the command line
         image_size=384,  # pixels
     ),
     augmentation=AugmentationOptions(
@@ -32,8 +33,8 @@ RECIPE = Recipe(
         augment=(flip,),
     ),
     optimization=OptimizationOptions(
-        steps=8 * 500,  # each eighth changes the weights
-        warmup_epochs=0.5,  # 50 changes
+        steps=8 * 500,  # eight steps for one update
+        warmup_epochs=0.5,  # 50 updates
         batch_size=64,
         gradient_accumulation_steps=8,
         optimizer="sgd",

@@ -1,11 +1,11 @@
-"""A new head on pre-trained features that stay as they are: a folder of photographs in minutes.
+"""A new head on frozen pre-trained features: a folder of photographs in minutes.
 
 python -m training fit linear_probe --weights FILE --data FOLDER
 
-Features of every image once, without augmentation, then logistic regressions whose penalty the
-validation images choose (CLIP's protocol, arXiv:2103.00020, appendix A.3). Measured on 2026-11-22
-with a real DINOv2-S/14 (benchmarks/dinov2_check.py says which) and 900 images of CIFAR-10 (JPEG) at
-`--set image_size=70`: 59.8 % of 500 test images, 90 seconds on one core.
+Computes the features of every image once, without augmentation, and fits logistic regressions whose
+penalty is chosen on the validation images (CLIP's protocol, arXiv:2103.00020, appendix A.3).
+Measured on 2026-11-22 with a real DINOv2-S/14 (see benchmarks/dinov2_check.py) and 900 images of
+CIFAR-10 (JPEG) at `--set image_size=70`: 59.8 % of 500 test images, 90 seconds on one core.
 """
 
 from training.recipe import (
@@ -18,11 +18,11 @@ from training.recipe import (
 
 RECIPE = Recipe(
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
-        weights="",  # named on the command line
-        image_size=0,  # that of the weights
+        weights="",  # set on the command line
+        image_size=0,  # the image size of the weights
     ),
     fine_tuning=FineTuningOptions(
         trainable="head",

@@ -2,8 +2,9 @@
 
 python -m training fit mae_finetune_b16 --weights mae_pretrain_vit_base.pth --data IMAGENET
 
-Numbers of the repository's FINETUNE.md; RandAugment and mixing as in deit_s16, the last LayerNorm
-starts as the checkpoint's, where theirs is new. Reported: 83.6 %. Measured: not run.
+Settings of the repository's FINETUNE.md. Differences: RandAugment and mixing as in deit_s16, and
+the last LayerNorm starts with the checkpoint's values (MAE: new). Reported: 83.6 %. Measured: not
+run.
 """
 
 from functools import partial
@@ -21,11 +22,11 @@ from training.recipe import (
 
 RECIPE = Recipe(
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
-        weights="",  # named on the command line
-        image_size=0,  # that of the weights
+        weights="",  # set on the command line
+        image_size=0,  # the image size of the weights
         config={"pooling": "mean", "norm_after_pooling": True, "stochastic_depth": 0.1},
         crop_fraction=0.875,
         interpolation="bicubic",

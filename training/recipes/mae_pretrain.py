@@ -3,10 +3,10 @@
 python -m training fit mae_pretrain --data FOLDER --out runs/mae
 python -m training fit finetune --weights runs/mae --data LABELLED
 
-MAE (arXiv:2111.06377) for a small model; `--set task=mim --set mask_unit=2 --set
-mask_ratio=0.6` gives masked image modelling in the manner of SimMIM (arXiv:2111.09886).
-Measured with other settings (benchmarks/small_data.py) on CIFAR-10 (JPEG) with 5,000 labels: 59.2 %
-after it, 52.1 % with the labels alone, in the same time (three seeds each, 2026-11-23).
+MAE (arXiv:2111.06377) for a small model; `--set task=mim --set mask_unit=2 --set mask_ratio=0.6`
+gives masked image modelling in the manner of SimMIM (arXiv:2111.09886). Measured with other
+settings (benchmarks/small_data.py) on CIFAR-10 (JPEG) with 5,000 labels: 59.2 % with pre-training,
+52.1 % with the labels alone, in the same time (three seeds each, 2026-11-23).
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ from training.recipe import (
 RECIPE = Recipe(
     task="mae",
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
         variant="vit_mini8",

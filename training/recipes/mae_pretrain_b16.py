@@ -3,7 +3,7 @@
 python -m training fit mae_pretrain_b16 --data IMAGENET
 python -m training fit mae_finetune_b16 --weights runs/mae_pretrain_b16 --data IMAGENET
 
-Numbers of the repository's PRETRAIN.md. Reported: 83.6 % after 1,600 epochs and fine-tuning.
+Settings of the repository's PRETRAIN.md. Reported: 83.6 % after 1,600 epochs and fine-tuning.
 Measured: not run.
 """
 
@@ -24,7 +24,7 @@ from training.recipe import (
 RECIPE = Recipe(
     task="mae",
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
         variant="vit_b16",

@@ -1,6 +1,8 @@
-"""A small ViT from scratch on a folder of photographs, one folder a class, at 64x64 pixels.
+"""A small ViT from scratch on a folder of photographs at 64x64 pixels, one folder per class.
 
-python -m training fit photos --data FOLDER     measured: not run on a public data set yet
+python -m training fit photos --data FOLDER
+
+Measured: not run on a public dataset.
 """
 
 from functools import partial
@@ -16,7 +18,7 @@ from training.recipe import (
 
 RECIPE = Recipe(
     data=DataOptions(
-        dataset="",  # named on the command line
+        dataset="",  # set on the command line
     ),
     model=ModelOptions(
         variant="vit_mini8",

@@ -45,8 +45,7 @@ def infer_config(
     Args:
         arrays: {name: array}, with all of `required_names`.
         settings: fields of ViTConfig that the checkpoint or the caller specifies.
-        image_size: pixels that the model is to have. They decide the grid where nothing else
-            does: where it is not square, or positions are fixed.
+        image_size: pixels of the new model; it decides the grid if nothing else does.
         weights_image_size: pixels that the checkpoint was trained with, from the caller.
         default_heads: heads if neither the checkpoint nor its width specifies them.
 
@@ -54,8 +53,7 @@ def infer_config(
         ViTConfig at the checkpoint's own image size, and what was assumed.
 
     Raises:
-        InputError: for arrays and settings that no ViT has, and if neither specifies a field; the
-            message names the argument to pass.
+        InputError: for arrays and settings that no ViT has, and for a field to be passed.
     """
     fields = {**_stem(arrays), **_sizes(arrays), **_tokens(arrays), **settings}
     if fields.get("pooling") == "mean":
@@ -69,17 +67,18 @@ def infer_config(
     own_grid = _grid_of(own_image_size, config.patch_size)
     target_grid = _grid_of(image_size, config.patch_size)
     prefix_positions = config.prefix_positions if "prefix_positions" in fields else None
-    grid, prefix_positions = _infer_positions(
-        arrays, config, prefix_positions, own_grid, target_grid
-    )
+    grid, prefix_rows = _infer_positions(arrays, config, prefix_positions, own_grid, target_grid)
     if weights_image_size and grid != own_grid:
-        raise InputError(
-            f"weights_image_size={weights_image_size} makes {own_grid[0]}x{own_grid[1]} patches, "
-            f"and the checkpoint has {arrays[POSITIONS].shape[1]} positions."
-        )
-    image_size = tuple(side * config.patch_size for side in grid)
-    config = config.replace(image_size=image_size, prefix_positions=prefix_positions)
-    return config, assumptions
+        _refuse_image_size(weights_image_size, own_grid, arrays)
+    own_image_size = tuple(side * config.patch_size for side in grid)
+    return config.replace(image_size=own_image_size, prefix_positions=prefix_rows), assumptions
+
+
+def _refuse_image_size(weights_image_size, grid, arrays):
+    raise InputError(
+        f"weights_image_size={weights_image_size} makes {grid[0]}x{grid[1]} patches, and the "
+        f"checkpoint has {arrays[POSITIONS].shape[1]} positions."
+    )
 
 
 def infer_decoder(

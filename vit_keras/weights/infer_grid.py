@@ -55,8 +55,8 @@ def infer_grid(
         rows: of the table.
         prefix_count: number of tokens before the patches.
         layouts: of `table_layouts`.
-        own_grid: of the image size that the checkpoint or the caller specifies, or None.
-        target_grid: of the image size that the model is to have, or None.
+        own_grid: of the checkpoint's image size, or None if it is not specified.
+        target_grid: of the new model's image size, or None if it is the checkpoint's.
 
     Returns:
         The grid, and whether the table has rows for the tokens before the patches.
@@ -66,33 +66,32 @@ def infer_grid(
     """
     layouts = list(layouts)
     patches = {layout: rows - prefix_count * layout.prefix_rows for layout in layouts}
-
-    def fits(grid, layout):
-        return 0 < patches[layout] == math.prod(grid)
-
-    if own_grid is not None:
-        for layout in layouts:
-            if fits(own_grid, layout):
-                return own_grid, layout.prefix_rows
+    own = _layouts_that_fit(patches, own_grid)
+    if own_grid is not None and own:
+        return own_grid, own[0].prefix_rows
     squares = {}
     for layout in layouts:
         side = math.isqrt(max(0, patches[layout]))
-        if layout.trust_square and fits((side, side), layout):
+        if layout.trust_square and 0 < side**2 == patches[layout]:
             squares[layout] = (side, side)
-    candidates = [layout for layout in layouts if layout.trust_square or not squares]
-    targets = []
-    if target_grid is not None:
-        targets = [
-            (target_grid, layout.prefix_rows) for layout in candidates if fits(target_grid, layout)
-        ]
+    targets = _layouts_that_fit(patches, target_grid)
+    if squares:
+        targets = [layout for layout in targets if layout.trust_square]
     if squares and (not targets or target_grid in squares.values()):
         layout, square = next(iter(squares.items()))
         return square, layout.prefix_rows
-    if targets and not squares:
-        return targets[0]
-    count = patches[layouts[0]]
+    if target_grid is not None and targets and not squares:
+        return target_grid, targets[0].prefix_rows
     problem = "fit both a square grid and image_size" if squares else "do not form a square grid"
+    count = patches[layouts[0]]
     raise InputError(
         f"its {count} patches {problem}; pass weights_image_size=(height, width), the image size "
         f"that the checkpoint was trained with."
     )
+
+
+def _layouts_that_fit(patches, grid):
+    """The layouts whose number of patches is that of a grid; none without a grid."""
+    if grid is None:
+        return []
+    return [layout for layout, count in patches.items() if 0 < count == math.prod(grid)]

@@ -93,10 +93,10 @@ def read_weights(
         image_size: as for `from_weights`.
         weights_image_size: as for `from_weights`.
         overrides: fields of ViTConfig that the caller specifies.
-        default_heads: heads if neither the checkpoint nor its width specifies them.
+        default_heads: as for `infer_config`.
 
     Returns:
-        Weights, with every array and setting that inference reads checked.
+        Weights; every array and setting that inference reads is checked.
 
     Raises:
         InputError: as for `from_weights`; the message names the file.
@@ -109,10 +109,9 @@ def read_weights(
     checkpoint = read_checkpoint(fetched.path)
     family = _find_family(checkpoint)
     specified = {**fetched.settings, **(overrides or {})}
-    specified.pop("patch_size", None)  # of the new model: the checkpoint's own is in its arrays
-    sizes = {"image_size": image_size, "default_heads": default_heads}
-    if weights_image_size is not None:
-        sizes["weights_image_size"] = as_image_size(weights_image_size)
+    specified.pop("patch_size", None)  # the new model's; the arrays show the checkpoint's
+    own_size = None if weights_image_size is None else as_image_size(weights_image_size)
+    sizes = (image_size, own_size, default_heads)
     try:
         return _read_family(str(source), checkpoint, family, specified, sizes)
     except InputError as error:
@@ -138,13 +137,13 @@ def _read_family(source, checkpoint, family, specified, sizes) -> Weights:
         checkpoint: Checkpoint.
         family: Family of the checkpoint.
         specified: fields of ViTConfig that the caller specifies.
-        sizes: further arguments of `infer_config`.
+        sizes: the last three arguments of `infer_config`.
     """
     prepared = family.prepare(checkpoint)
     arrays, unknown_names = from_source(family.rows, prepared.arrays, _shape(prepared, family))
     _check_required(arrays, family)
     settings = {"position_resize": family.position_resize, **prepared.config, **specified}
-    config, assumptions = infer_config(arrays, settings, **sizes)
+    config, assumptions = infer_config(arrays, settings, *sizes)
     decoder = None
     if "decoder_embed/kernel" in arrays:
         decoder, decoder_assumptions = infer_decoder(arrays, prepared.decoder, config)

@@ -65,6 +65,16 @@ def save_weights(model: ViT, path: str | os.PathLike, format: str) -> None:
     config = get_config(model)
     if type(model) is not ViT:
         raise InputError(f"only classifiers and their features are written. Got {model!r}.")
+    _check_fixed_fields(config, format)
+    FORMATS[format](model, pathlib.Path(path))
+
+
+def _check_fixed_fields(config: ViTConfig, format: str) -> None:
+    """Checks the fields that the format's files do not contain; warns of those to be passed.
+
+    Raises:
+        InputError: if the format's readers compute with another value.
+    """
     fixed_fields = {"merge_tokens": 0, **_FIXED_FIELDS[format]}
     if format == "timm":
         fixed_fields["norm_epsilon"] = 1e-5 if config.pre_norm else 1e-6
@@ -87,7 +97,6 @@ def save_weights(model: ViT, path: str | os.PathLike, format: str) -> None:
             fixed,
             value,
         )
-    FORMATS[format](model, pathlib.Path(path))
 
 
 def _save_google(model, path):
