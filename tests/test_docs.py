@@ -45,7 +45,7 @@ NOT_RUN = {
     "python -m training fit --resume": "needs an interrupted run; the tests of resuming make some",
     "python -m training data-service": "runs until it is stopped; the tests of scaling start one",
     "python -m training fit deit_s16": "needs ImageNet, and takes days",
-    "KERAS_BACKEND=tensorflow python -m export runs/s16/model.keras": "the model of the command above",
+    "KERAS_BACKEND=tensorflow python -m export runs/s16": "the model of the command above",
     "HOSTS=": "for the command above",
     "INDEX=": "for the command above",
     "export TF_CONFIG=": "for the command above",
