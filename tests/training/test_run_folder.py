@@ -78,6 +78,7 @@ def test_a_recipe_saved_by_version_0_1_0_is_read():
 def test_a_checkpoint_saved_by_version_0_1_0_is_read():
     checkpoint = latest_checkpoint(RunFolder(SAVED).checkpoints)
 
+    assert checkpoint is not None
     assert checkpoint.step == 7
     assert checkpoint.best == {"best": 0.5, "epoch": 1}
     np.testing.assert_array_equal(checkpoint.groups["model"][0], [0, 1, 2])
