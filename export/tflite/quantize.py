@@ -1,6 +1,6 @@
 """A float32 .tflite + images -> the same model in fewer bits: half floats, dynamic int8, int16.
 
-AI Edge Quantizer makes every kind from the same float32 file.
+LiteRT Quantizer makes every kind from the same float32 file.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ai_edge_litert.interpreter import Interpreter
-from ai_edge_quantizer import qtyping, quantizer
-from ai_edge_quantizer.algorithm_manager import AlgorithmName
+from litert_quantizer import qtyping, quantizer
+from litert_quantizer.algorithm_manager import AlgorithmName
 
 from export.checks.run_standalone import feeds
 from export.images import Images
