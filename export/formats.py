@@ -22,9 +22,9 @@ from export.saved_model.writer import write_saved_model
 from export.source import Source
 from export.tflite.convert import write_tflite
 from export.tflite.flatbuffer import count_operations
-from export.tflite.int8_search import write_int8
+from export.tflite.integers import write_int8, write_int8_full, write_int16x8
 from export.tflite.metadata import attach_metadata
-from export.tflite.quantize import write_dynamic, write_float16, write_int16x8
+from export.tflite.quantize import write_dynamic, write_float16
 from export.web.writer import MODEL, add_page, in_folder, write_page_model
 from vit_keras.images.preprocessing import Preprocessing
 
@@ -113,6 +113,7 @@ KINDS: dict[str, Kind] = {
     "float16": write_float16,
     "dynamic": write_dynamic,
     "int8": write_int8,
+    "int8-full": write_int8_full,
     "int16x8": write_int16x8,
 }
 

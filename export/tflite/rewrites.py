@@ -94,6 +94,16 @@ class RowsRewrite:
             if matrices.get(output) in used:
                 operators.append(self._reshape(output, matrices[output]))
         self.graph.operators = operators
+        self._empty_unused()
+
+    def _empty_unused(self) -> None:
+        """Takes its data from a constant that has another in its place.
+
+        Both would share a buffer, of which the quantiser changes the type for one of them.
+        """
+        used = {index for op in self.graph.operators for index in op.inputs}
+        for index in self.lifted.keys() - used:
+            self.graph.tensors[index].buffer = 0
 
     def _reshape(self, source: int, result: int) -> schema.OperatorT:
         """The operation that gives one tensor another one's shape."""

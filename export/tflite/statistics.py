@@ -20,7 +20,7 @@ THREADS = 2
 SAMPLED = 4096  # values of a tensor, of each image, from which percentiles are taken
 TAIL = 0.001  # fraction of the values that "percentile" leaves out at either end
 
-Ranges = dict[str, dict[str, np.ndarray]]  # {tensor: {"min", "max"}}, as the quantiser takes them
+Ranges = dict[str, dict[str, float]]  # {tensor: {"min", "max"}}, as the quantiser takes them
 
 
 def tensor_values(path: str | pathlib.Path, images: Images) -> Iterator[dict[str, np.ndarray]]:
@@ -83,8 +83,8 @@ def _limits(values):
 
 
 def _range(limits):
-    least, greatest = limits.astype("float32")
-    return {"min": least, "max": greatest}
+    least, greatest = limits
+    return {"min": float(least), "max": float(greatest)}
 
 
 # Limits (images, 2 kinds, 2) -> the limits to quantise for, (2,).
