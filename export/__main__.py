@@ -51,8 +51,8 @@ def _parser():
         "--quantization",
         nargs="+",
         default=["float32"],
-        help="float32, float16, dynamic, int8, int8-full, int16x8, or all; each format is written in those "
-        "that it has; float32 by default",
+        help="float32, float16, dynamic, int8, int8-full, int16x8, or all; each format is written "
+        "in those that it has; float32 by default",
     )
     parser.add_argument(
         "--merge-tokens",
@@ -113,7 +113,7 @@ def _parser():
         "--least-runtime",
         default="",
         metavar="VERSION",
-        help="the oldest TensorFlow Lite that has to run a .tflite file: 2.14, or today's by default",
+        help="the oldest TensorFlow Lite that has to run .tflite files: 2.14; today's by default",
     )
     serving = parser.add_argument_group("SavedModels")
     serving.add_argument("--top-k", type=int, default=5, help="labels to return; 5 by default")

@@ -240,8 +240,8 @@ def publish(
 
     Returns:
         {"format", "quantization", "task", "merge_tokens", "bytes", "operations": {name: count},
-        "model": description of its weights, "search": details of an int8 search or None} and what
-        `judge` returns.
+        "integer": what `count_integer_operations` returns, "model": description of its weights,
+        "search": details of a search or None} and what `judge` returns.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
@@ -251,15 +251,16 @@ def publish(
     merge_tokens = endpoints.merged_tokens(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
-        search = row.kinds[kind](source, path)
+        search = row.kinds[kind].write(source, path)
         row.finish(model, path, source.options)
         run = row.run(path, samples, model.preprocessing)
-        exact = kind == "float32" and not merge_tokens
-        judgement = judge(run, samples, endpoints, row.tolerance if exact else None)
+        limits = row.kinds[kind]
+        tolerances = (limits.tolerance, limits.mean_tolerance) if not merge_tokens else (None, None)
+        judgement = judge(run, samples, endpoints, *tolerances)
         check(judgement, f"{name} in {kind}", endpoints, source.options)
         files = [file for file in [path, *path.rglob("*")] if file.is_file()]
         size = sum(file.stat().st_size for file in files)
-        operations = row.operations(path)
+        operations, integers = row.operations(path), row.integers(path)
     if search:
         write_json(target.with_suffix(".search.json"), search)
     return {
@@ -269,6 +270,7 @@ def publish(
         "merge_tokens": merge_tokens,
         "bytes": size,
         "operations": operations,
+        "integer": integers,
         "model": model.description,
         "search": search,
         **judgement,

@@ -17,7 +17,18 @@ from export.tflite.smooth_quant import smooth_channels
 from export.tflite.statistics import Ranges, gather_statistics
 
 ENDS = ("pixels", "answer")  # parts before the first layer and after the last
+PER_ROW = "TensorFlow Lite 2.17"  # the first with a scale per row of a fully connected layer
 NOT_IN_16_BITS = ("layer norms",)  # their sums of squares need more than 16 bits
+
+
+def _check_runtime(source: Source, kind: str, least: str) -> None:
+    """Raises RefusedError where an older runtime than a kind's least has to run the file."""
+    asked = source.options.least_runtime
+    if asked:
+        raise RefusedError(
+            f"{kind} needs {least} or newer. Got --least-runtime {asked}; try float32, float16 or "
+            f"dynamic."
+        )
 
 
 def write_int8(source: Source, path: pathlib.Path) -> dict[str, Any]:
@@ -31,7 +42,11 @@ def write_int8(source: Source, path: pathlib.Path) -> dict[str, Any]:
 
     Returns:
         what `IntegerSearch.write` does.
+
+    Raises:
+        RefusedError: for least_runtime.
     """
+    _check_runtime(source, "int8", PER_ROW)
     with tempfile.TemporaryDirectory() as folder:
         prepared = pathlib.Path(folder) / "prepared"
         statistics = _prepare(source.path, prepared, source.images["calibration"])
@@ -47,7 +62,11 @@ def write_int16x8(source: Source, path: pathlib.Path) -> None:
     Args:
         source: the float32 file.
         path: the file to write.
+
+    Raises:
+        RefusedError: for least_runtime.
     """
+    _check_runtime(source, "int16x8", "LiteRT 1.4")
     statistics = gather_statistics(source.path, source.images["calibration"])
     quantizer = StaticQuantizer(source.path, statistics, 16, in_float=(*ENDS, *NOT_IN_16_BITS))
     plan = dataclasses.replace(quantizer.plan("range"), weights="octav")
@@ -67,6 +86,7 @@ def write_int8_full(source: Source, path: pathlib.Path) -> dict[str, Any]:
     Raises:
         RefusedError: for a file with operations that have no integer form.
     """
+    _check_runtime(source, "int8-full", PER_ROW)
     options = source.options
     if options.preprocess == "none":
         raise RefusedError("int8-full takes uint8 pixels; leave out --preprocess none.")

@@ -1,4 +1,4 @@
-"""A float32 .tflite + images -> the least and greatest value of every tensor, by several statistics.
+"""A float32 .tflite + images -> the range of every tensor, by several statistics.
 
 The quantiser's own calibration is a moving average of each image's least and greatest value, which
 forgets the first images and clips what is rare and large.
