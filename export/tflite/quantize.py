@@ -8,6 +8,7 @@ import dataclasses
 import io
 import pathlib
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 
 from litert_quantizer import qtyping, quantizer
@@ -177,6 +178,7 @@ def _write(recipe, path, statistics=None):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides the progress bars of the quantiser."""
-    with contextlib.redirect_stderr(io.StringIO()):
+    """Hides the progress bars of the quantiser, and a warning of the interpreter that it makes."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
