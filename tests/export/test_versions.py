@@ -78,10 +78,10 @@ def test_versions_are_those_of_tensorflows_converter(options, kind, tmp_path):
     set_versions(tables)
 
     if kind == "int16x8":  # for which the converter writes many versions of int8
-        assert all(
-            versions(tables)[name] >= version for name, version in versions(expected).items()
-        )
-        assert versions(tables)["FULLY_CONNECTED"] == 14
+        ours = versions(tables)
+        lower = {name for name, version in versions(expected).items() if ours[name] < version}
+        assert lower <= {"GREATER"}  # which stays in float32 in its files
+        assert ours["FULLY_CONNECTED"] == 14
     else:
         assert versions(tables) == versions(expected)
         assert least_runtime(tables) == least_runtime(expected)
