@@ -21,9 +21,9 @@ from export.saved_model.serving import write_kit, write_with_warm_up
 from export.saved_model.writer import write_saved_model
 from export.source import Source
 from export.tflite.convert import write_tflite
+from export.tflite.finish import finish
 from export.tflite.flatbuffer import count_operations
 from export.tflite.integers import write_int8, write_int8_full, write_int16x8
-from export.tflite.metadata import attach_metadata
 from export.tflite.partitions import count_integer_operations
 from export.tflite.quantize import write_dynamic, write_float16
 from export.web.writer import MODEL, add_page, in_folder, write_page_model
@@ -152,7 +152,7 @@ FORMATS = {
         target=tflite_file,
         write=write_tflite,
         kinds=KINDS,
-        finish=attach_metadata,
+        finish=finish,
         runtime="tflite",
         count_operations=count_operations,
         count_integers=count_integer_operations,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from export.tflite.flatbuffer import operation_names, read_model
+from export.tflite.flatbuffer import operation_name, operator_code, read_model
 
 Kind = schema.TensorType
 INTEGERS = {Kind.INT8, Kind.UINT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.INT4, Kind.BOOL}
@@ -31,7 +31,7 @@ def count_integer_operations(path: str | pathlib.Path) -> dict[str, Any]:
         all(graph.tensors[index].type in INTEGERS for index in _tensors(operator))
         for operator in graph.operators
     ]
-    names = operation_names(model, graph)
+    names = [operation_name(operator_code(model, operator)) for operator in graph.operators]
     floats = [name for name, integer in zip(names, in_integers, strict=True) if not integer]
     return {
         "integer": sum(in_integers),
