@@ -11,24 +11,20 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from support.environments import environment_with
 from support.tiny import tiny_model
 
 from export.__main__ import main
 from export.checks.run_standalone import ask_tflite
-from export.endpoints import inference_model
 from export.export import export_model
 from export.formats import FORMATS, KINDS, Kind
 from export.images import load_images
 from export.options import Options
 from export.source import Source
-from export.tflite.convert import write_tflite
 from export.tflite.flatbuffer import count_operations, pack
-from export.tflite.integers import write_int8, write_int8_full
+from export.tflite.integers import write_int8
 from export.tflite.norms import multiply_deviations
-from export.tflite.partitions import count_integer_operations
 from export.tflite.parts import find_parts
-from export.tflite.quantize import StaticQuantizer, write_dynamic
+from export.tflite.quantize import StaticQuantizer
 from export.tflite.statistics import gather_statistics
 from vit_keras import InputError
 
@@ -142,109 +138,6 @@ def test_int8_leaves_the_most_harmful_parts_in_float(
     assert not any(row["in_float"] for row in lax["scan"])
     assert lax["search"][0]["parts_in_float"] == 0
     assert set(noise_images) - {"evaluation"} == set(strict["images"])
-
-
-def test_int8_full_is_one_partition_from_pixels_to_probabilities(quantized_files):
-    path = quantized_files["int8-full"]
-
-    count = count_integer_operations(path)
-
-    assert count["float"] == {}
-    assert count["integer"] == count["operations"] > 90
-    assert count["partitions"] == 1
-    interpreter = Interpreter(str(path))
-    (pixels,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
-    assert (pixels["dtype"], pixels["quantization"]) == (np.uint8, (1.0, 0))
-    assert (answer["dtype"], answer["quantization"]) == (np.uint8, (1 / 256, 0))
-
-
-def test_int8_full_can_return_int8_and_avoid_gelu(
-    five_classes, float32_file, noise_images, tmp_path
-):
-    options = Options(output_type="int8", gelu="sigmoid")
-    source = Source(float32_file, five_classes, noise_images, options)
-
-    write_int8_full(source, tmp_path / "full")
-
-    interpreter = Interpreter(str(tmp_path / "full"))
-    (answer,) = interpreter.get_output_details()
-    assert (answer["dtype"], answer["quantization"]) == (np.int8, (1 / 256, -128))
-    operations = count_operations(tmp_path / "full")
-    assert operations["LOGISTIC"] == 2
-    assert "GELU" not in operations
-    pixels = noise_images["search"].pixels
-    expected = ask_tflite(Interpreter(str(float32_file)), pixels)["probabilities"]
-    answers = ask_tflite(interpreter, pixels)["probabilities"]
-    assert answers.dtype == np.float32
-    assert np.abs(answers - expected).max() < 0.05
-
-
-def test_int8_full_refuses_normalised_images(five_classes, float32_file, noise_images, tmp_path):
-    source = Source(float32_file, five_classes, noise_images, Options(preprocess="none"))
-
-    with pytest.raises(InputError, match="takes uint8 pixels; leave out --preprocess none"):
-        write_int8_full(source, tmp_path / "full")
-
-
-def test_int8_full_refuses_merged_tokens(five_classes, noise_images, tmp_path):
-    model = inference_model(five_classes, merge_tokens=3)
-    write_tflite(model, tmp_path / "merged", Options())
-    source = Source(tmp_path / "merged", model, noise_images, Options())
-
-    with pytest.raises(InputError, match="CAST.*DIV.*GREATER.* have no good integer form"):
-        write_int8_full(source, tmp_path / "full")
-
-
-@pytest.mark.parametrize("kind", ["int8", "int8-full", "int16x8"])
-def test_kinds_that_old_runtimes_compute_wrongly_are_refused_for_them(
-    kind, five_classes, float32_file, tmp_path
-):
-    source = Source(float32_file, five_classes, {}, Options(least_runtime="2.14"))
-
-    with pytest.raises(InputError, match=f"{kind} needs .* or newer. Got --least-runtime 2.14"):
-        KINDS[kind].write(source, tmp_path / "file")
-
-
-def test_dynamic_for_an_old_runtime_has_one_scale_per_weight(five_classes, float32_file, tmp_path):
-    for version in ("", "2.14"):
-        source = Source(float32_file, five_classes, {}, Options(least_runtime=version))
-        write_dynamic(source, tmp_path / f"file{version}")
-
-    scales = {
-        version: [
-            len(tensor["quantization_parameters"]["scales"])
-            for tensor in Interpreter(str(tmp_path / f"file{version}")).get_tensor_details()
-            if tensor["dtype"] is np.int8
-        ]
-        for version in ("", "2.14")
-    }
-    assert set(scales["2.14"]) == {1}
-    assert min(scales[""]) > 1
-
-
-@pytest.mark.slow
-def test_tflite_2_14_gives_the_labels_of_keras(
-    five_classes, float32_file, noise, tmp_path, request
-):
-    source = Source(float32_file, five_classes, {}, Options(least_runtime="2.14"))
-    write_dynamic(source, tmp_path / "model.tflite")
-    np.save(tmp_path / "pixels.npy", noise[0])
-    python = environment_with(
-        request.config.cache, "tflite-runtime-2.14.0", "tflite-runtime==2.14.0", "numpy<2"
-    )
-    code = """
-import numpy, tflite_runtime.interpreter as tflite
-interpreter = tflite.Interpreter("model.tflite")
-classify = interpreter.get_signature_runner()
-answers = [classify(images=image[None])["probabilities"] for image in numpy.load("pixels.npy")]
-numpy.save("answers.npy", numpy.concatenate(answers))
-"""
-    subprocess.run([python, "-c", code], check=True, cwd=tmp_path)
-
-    answers = np.load(tmp_path / "answers.npy")
-    expected = ask_tflite(Interpreter(str(float32_file)), noise[0])["probabilities"]
-    assert np.abs(answers - expected).max() < 0.02
-    assert (answers.argmax(axis=1) == noise[1]).mean() > 0.95
 
 
 @pytest.mark.slow
