@@ -94,7 +94,12 @@ def _parser():
     files.add_argument(
         "--preprocess",
         default="in-graph",
-        help="in-graph, to take uint8 pixels, or none, to take float32 that the caller normalises",
+        help="in-graph, to take pixels, or none, to take float32 that the caller normalises",
+    )
+    files.add_argument(
+        "--input-type",
+        default="uint8",
+        help="of pixels, 0 to 255: uint8, the default, or float32",
     )
     files.add_argument(
         "--batch", type=int, help="images per call; one in .tflite, any number in .onnx by default"

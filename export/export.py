@@ -223,7 +223,9 @@ def prepared(subject: Subject, name: str, merge_tokens: int = 0) -> Iterator[Sou
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "source"
         FORMATS[name].write(model, path, subject.options)
-        yield Source(path, model, subject.images, subject.options)
+        rule = FORMATS[name].float_input(model, subject.options)
+        images = {part: each.prepared_by(rule) for part, each in subject.images.items()}
+        yield Source(path, model, images, subject.options)
 
 
 def publish(
@@ -253,7 +255,7 @@ def publish(
     with replacing(target) as path:
         search = row.kinds[kind](source, path)
         row.finish(model, path, source.options)
-        run = row.run(path, samples, model.preprocessing)
+        run = row.run(path, samples, row.float_input(model, source.options))
         exact = kind == "float32" and not merge_tokens
         judgement = judge(run, samples, endpoints, row.tolerance if exact else None)
         check(judgement, f"{name} in {kind}", endpoints, source.options)

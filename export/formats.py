@@ -14,6 +14,7 @@ import keras
 
 from export.checks.runtimes import run_standalone
 from export.checks.verify import Run, Samples
+from export.endpoints.pixels import input_preprocessing
 from export.onnx import convert as onnx_files
 from export.onnx.operations import count_operations as count_onnx_operations
 from export.options import Options
@@ -64,6 +65,11 @@ def nothing_to_add(model: keras.Model, path: pathlib.Path, options: Options) -> 
     """Adds nothing to an artefact."""
 
 
+def normalised_input(model: keras.Model, options: Options) -> Preprocessing:
+    """The preprocessing of the model, for inputs that the caller normalises."""
+    return model.preprocessing
+
+
 def not_counted(path: pathlib.Path) -> dict[str, int]:
     """No operations, for formats in which they are not counted."""
     return {}
@@ -83,6 +89,7 @@ class Format:
         model_file: path of the file to run, inside an artefact that is a folder; "" for the
             artefact itself.
         count_operations: path of that file -> {name: count} of the operations in its graph.
+        float_input: (model, Options) -> Preprocessing, how images become float32 inputs.
         tolerance: largest difference from Keras's answers that passes in float32, see
             `largest_difference`. It allows for arithmetic in another order; 5e-6 was measured for a
             Ti/16.
@@ -96,6 +103,7 @@ class Format:
     runtime: str
     model_file: str = ""
     count_operations: Callable[[pathlib.Path], dict[str, int]] = not_counted
+    float_input: Callable[[keras.Model, Options], Preprocessing] = input_preprocessing
     tolerance: float = 2e-5
     finish_target: Writer = nothing_to_add
 
@@ -123,6 +131,7 @@ FORMATS = {
         kinds={"float32": write_with_warm_up},
         finish=nothing_to_add,
         runtime="savedmodel",
+        float_input=normalised_input,
         finish_target=write_kit,
     ),
     "tflite": Format(

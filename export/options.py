@@ -6,6 +6,7 @@ from vit_keras.utils.checks import check_choice, check_integer
 from vit_keras.utils.errors import InputError
 
 PREPROCESS = ("in-graph", "none")
+INPUT_TYPES = ("uint8", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,8 +14,10 @@ class Options:
     """What artefacts compute, and how much accuracy they may lose.
 
     Attributes:
-        preprocess: of .tflite and .onnx files: "in-graph" for an input of uint8 pixels, 0 to 255;
-            "none" for an input of float32 images that the caller has normalised.
+        preprocess: of .tflite and .onnx files: "in-graph" for an input of pixels, 0 to 255; "none"
+            for an input of float32 images that the caller has normalised.
+        input_type: of pixels in .tflite and .onnx files: "uint8", or "float32" for callers that
+            cannot pass uint8, such as LiteRT's CompiledModel in Kotlin.
         batch: images per call of such a file; None for one in .tflite, any number in .onnx.
         attention: whether artefacts also return how much each patch counted.
         top_k: number of labels that a SavedModel returns.
@@ -32,6 +35,7 @@ class Options:
     """
 
     preprocess: str = "in-graph"
+    input_type: str = "uint8"
     batch: int | None = None
     attention: bool = False
     top_k: int = 5
@@ -45,6 +49,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_choice("preprocess", self.preprocess, PREPROCESS)
+        check_choice("input_type", self.input_type, INPUT_TYPES)
         for field in ("batch", "top_k", "max_pixels"):
             if getattr(self, field) is not None:
                 check_integer(field, getattr(self, field), minimum=1)
