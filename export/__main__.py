@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
             data_dir=arguments.data_dir,
             count=arguments.images,
             options=Options(**options),
+            replace=arguments.replace,
         )
 
 
@@ -41,6 +42,11 @@ def _parser():
     )
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument("--out", required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove the export of another model from the folder",
+    )
     parser.add_argument(
         "--format",
         nargs="+",

@@ -5,26 +5,26 @@ import dataclasses
 import itertools
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from export.checks.verify import RefusedError, Samples, ask_keras, check, judge
+from export.digest import artefact_digest
 from export.endpoints import endpoints_of
+from export.folder import ExportFolder
 from export.formats import FORMATS
 from export.images import EVALUATION, Images, load_images
-from export.labels import metadata_files
 from export.options import Options
-from export.reports.model_card import format_card
-from export.reports.report import add_to_report, format_table
+from export.reports.report import format_table
 from export.source import Source
-from training.recipe import RunFolder, run_of
+from training.recipe import run_of
 from vit_keras.model import load_any
 from vit_keras.utils.checks import check_choice
-from vit_keras.utils.errors import InputError
-from vit_keras.utils.files import replacing, write_json, write_text
+from vit_keras.utils.errors import InputError, naming_write_errors
+from vit_keras.utils.files import remove_leftovers, replacing, temporary_folder, write_json
 
 Data = str | tuple[np.ndarray, np.ndarray]
 
@@ -56,6 +56,7 @@ def export_model(
     data_dir: str = "",
     count: int = EVALUATION,
     options: Options | None = None,
+    replace: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes, verifies and publishes artefacts of a model.
 
@@ -73,13 +74,15 @@ def export_model(
         data_dir: as in `load_images`.
         count: as in `load_images`.
         options: Options.
+        replace: whether to remove another model's artefacts from the folder. Its SavedModels stay
+            as earlier versions, below one of this model.
 
     Returns:
         the rows of the report, a dict each, see `publish`.
 
     Raises:
-        InputError: for a model that cannot be exported; and, after the others have been
-            published, for artefacts that were refused.
+        InputError: for a model that cannot be exported; for a folder with artefacts of another
+            model; and, after the others have been published, for artefacts that were refused.
     """
     options = options or Options()
     if options.attention and any(merge_tokens):
@@ -88,20 +91,21 @@ def export_model(
             "with --attention or with --merge-tokens."
         )
     kinds = _kinds(formats, quantizations)
-    subject = load_subject(model_path, data, data_dir, count, options)
-    out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    model, path = _load(model_path, options)
+    folder = ExportFolder(pathlib.Path(out), model, replace)
+    folder.check()
+    subject = load_subject(model, path, data, data_dir, count, options)
     rows: list[dict[str, Any]] = []
     reasons: list[str] = []
     for merged, name in itertools.product(dict.fromkeys(merge_tokens), kinds):
         with prepared(subject, name, merged) as source:
             for kind in kinds[name]:
                 try:
-                    rows.append(_export_one(source, subject.samples, name, kind, merged, out))
+                    rows.append(_export_one(source, subject.samples, name, kind, merged, folder))
                 except RefusedError as error:
                     reasons.append(str(error))
                     print(f"Not written: {error}", flush=True)
-    _describe(subject, run_of(model_path), out)
+    folder.finish(run_of(model_path), options)
     print(format_table(rows))
     if reasons:
         raise InputError("; ".join(reasons))
@@ -127,27 +131,19 @@ def _kinds(formats: Sequence[str], quantizations: Sequence[str]) -> dict[str, li
 
 
 def _export_one(
-    source: Source, samples: Samples, name: str, kind: str, merged: int, out: pathlib.Path
+    source: Source, samples: Samples, name: str, kind: str, merged: int, folder: ExportFolder
 ) -> dict[str, Any]:
-    """Publishes one artefact in the folder `out` and adds it to the report; returns its row."""
+    """Publishes one artefact in the folder and adds it to the report; returns its row."""
     suffix = f"_merge{merged}" if merged else ""
     if kind != "float32":
         suffix += f"_{kind}"
-    target = FORMATS[name].target(out, suffix)
-    path = str(target.relative_to(out))
+    target = FORMATS[name].target(folder.path, suffix)
+    path = str(target.relative_to(folder.path))
     print(f"{path} ...", flush=True)
-    row = {**publish(source, samples, name, kind, target), "path": path}
-    add_to_report(out, row)
+    row = {**publish(source, samples, name, kind, target, folder.claim), "path": path}
+    folder.add(row)
     FORMATS[name].finish_target(source.model, target, source.options)
     return row
-
-
-def _describe(subject: Subject, run: RunFolder, out: pathlib.Path) -> None:
-    """Writes labels.txt, if there are labels, and model_card.md."""
-    files = metadata_files(subject.model)
-    if "labels.txt" in files:
-        write_text(out / "labels.txt", files["labels.txt"])
-    write_text(out / "model_card.md", format_card(subject.model, run, subject.options))
 
 
 def export_artefact(
@@ -182,29 +178,36 @@ def export_artefact(
         InputError: for a model that cannot be exported, and an artefact that is not good enough.
     """
     check_choice("quantization", quantization, tuple(FORMATS[name].kinds))
-    subject = load_subject(model, data, data_dir, count, options)
+    subject = load_subject(*_load(model, options), data, data_dir, count, options)
     with prepared(subject, name, merge_tokens) as source:
         return publish(source, subject.samples, name, quantization, pathlib.Path(target))
 
 
+def _load(
+    model: keras.Model | str | pathlib.Path, options: Options
+) -> tuple[keras.Model, str | pathlib.Path | None]:
+    """A model, loaded and checked, and the path of its file, or None."""
+    path = None
+    if isinstance(model, str | pathlib.Path):
+        path, model = model, load_any(model)
+    endpoints_of(model, path).check(model, path or model.name, options)
+    return model, path
+
+
 def load_subject(
-    model: keras.Model | str | pathlib.Path,
+    model: keras.Model,
+    path: str | pathlib.Path | None,
     data: Data,
     data_dir: str,
     count: int,
     options: Options,
 ) -> Subject:
-    """Loads a model and its images, and asks it for its answers; arguments as in `export_artefact`.
+    """Loads a model's images, and asks it for its answers; arguments as in `export_artefact`.
 
     Raises:
-        InputError: for a model that cannot be exported, or without images to verify on.
+        InputError: without images to verify on.
     """
-    path = None
-    if isinstance(model, str | pathlib.Path):
-        path, model = model, load_any(model)
-    endpoints = endpoints_of(model, path)
-    endpoints.check(model, path or model.name, options)
-    model = endpoints.inference_model(model)
+    model = endpoints_of(model).inference_model(model)
     images = load_images(model, path, data, data_dir, count)
     return Subject(model, images, ask_keras(model, images["evaluation"], options), options)
 
@@ -220,14 +223,20 @@ def prepared(subject: Subject, name: str, merge_tokens: int = 0) -> Iterator[Sou
     """
     endpoints = endpoints_of(subject.model)
     model = endpoints.inference_model(subject.model, merge_tokens)
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "source"
+    remove_leftovers(tempfile.gettempdir())
+    with temporary_folder() as folder:
+        path = folder / "source"
         FORMATS[name].write(model, path, subject.options)
         yield Source(path, model, subject.images, subject.options)
 
 
 def publish(
-    source: Source, samples: Samples, name: str, kind: str, target: pathlib.Path
+    source: Source,
+    samples: Samples,
+    name: str,
+    kind: str,
+    target: pathlib.Path,
+    before: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Makes an artefact of one kind, runs it, and moves it to its place if it is good enough.
 
@@ -237,11 +246,12 @@ def publish(
         name: a key of FORMATS.
         kind: one of its kinds.
         target: path of the artefact. The details of an int8 search are written next to it.
+        before: called when the artefact is good enough, before it is moved.
 
     Returns:
-        {"format", "quantization", "task", "merge_tokens", "bytes", "operations": {name: count},
-        "model": description of its weights, "search": details of an int8 search or None} and what
-        `judge` returns.
+        {"format", "quantization", "task", "merge_tokens", "bytes", "sha256", "operations": {name:
+        count}, "model": description of its weights, "search": details of an int8 search or None}
+        and what `judge` returns.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
@@ -249,7 +259,9 @@ def publish(
     model, row = source.model, FORMATS[name]
     endpoints = endpoints_of(model)
     merge_tokens = endpoints.merged_tokens(model)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with naming_write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target.parent)
     with replacing(target) as path:
         search = row.kinds[kind](source, path)
         row.finish(model, path, source.options)
@@ -259,7 +271,8 @@ def publish(
         check(judgement, f"{name} in {kind}", endpoints, source.options)
         files = [file for file in [path, *path.rglob("*")] if file.is_file()]
         size = sum(file.stat().st_size for file in files)
-        operations = row.operations(path)
+        operations, digest = row.operations(path), artefact_digest(path)
+        before()
     if search:
         write_json(target.with_suffix(".search.json"), search)
     return {
@@ -268,6 +281,7 @@ def publish(
         "task": model.task,
         "merge_tokens": merge_tokens,
         "bytes": size,
+        "sha256": digest,
         "operations": operations,
         "model": model.description,
         "search": search,
