@@ -4,7 +4,9 @@ import argparse
 import dataclasses
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
+from export.chatter import hide_chatter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no information from TensorFlow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -137,4 +139,5 @@ def _names(names, table, what):
 
 
 if __name__ == "__main__":
+    hide_chatter()
     main()
