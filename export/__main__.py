@@ -4,7 +4,9 @@ import argparse
 import dataclasses
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
+from export.chatter import hide_chatter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no information from TensorFlow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
             data_dir=arguments.data_dir,
             count=arguments.images,
             options=Options(**options),
+            replace=arguments.replace,
         )
 
 
@@ -41,6 +44,11 @@ def _parser():
     )
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument("--out", required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove the export of another model from the folder",
+    )
     parser.add_argument(
         "--format",
         nargs="+",
@@ -136,4 +144,5 @@ def _names(names, table, what):
 
 
 if __name__ == "__main__":
+    hide_chatter()
     main()

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import pathlib
-import tempfile
 from collections.abc import Iterator
 
 import keras
@@ -19,6 +18,7 @@ from export.labels import metadata_files
 from export.onnx.rewrites import RULES
 from export.options import Options
 from export.source import Source
+from vit_keras.utils.files import temporary_folder
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes; it has LayerNormalization
 
@@ -62,8 +62,8 @@ def add_properties(model: keras.Model, path: str | pathlib.Path, options: Option
 
 def write_dynamic(source: Source, path: pathlib.Path) -> None:
     """Writes weights in 8 bits; their inputs are quantised at run time, for each image."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        inferred = pathlib.Path(folder) / "inferred.onnx"
+    with temporary_folder() as folder, _quiet():
+        inferred = folder / "inferred.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(onnx.load(source.path)), inferred)
         quantize_dynamic(inferred, path, weight_type=QuantType.QInt8, per_channel=True)
 

@@ -7,7 +7,6 @@ Which parts are to blame depends on the weights, so they are searched for in eac
 import bisect
 import pathlib
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from export.images import Images
 from export.source import Source
 from export.tflite.quantize import THREADS, Part, StaticQuantizer
 from export.tflite.smooth_quant import smooth_channels
+from vit_keras.utils.files import temporary_folder
 
 SCANNED = 32  # images on which each part is tried alone
 
@@ -47,8 +47,8 @@ def write_int8(source: Source, path: pathlib.Path) -> dict[str, Any]:
         "accuracy"}, ...] in the order of the tries, "accuracy": of the float32 file}. A distance is
         the endpoints' `distance`, for a classifier the probability that moves to other classes.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        smoothed = pathlib.Path(folder) / "smoothed"
+    with temporary_folder() as folder:
+        smoothed = folder / "smoothed"
         smooth_channels(source.path, smoothed, source.images["calibration"])
         quantizer = StaticQuantizer(smoothed, source.images["calibration"], 8)
         return Int8Search(source, quantizer, path).run()

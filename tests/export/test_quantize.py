@@ -126,7 +126,7 @@ def test_an_export_of_all_kinds_is_deterministic_and_evaluated(
 
     main([*command, "--format", "tflite", "--quantization", "all", "--out", str(out)])
 
-    rows = json.loads((out / "report.json").read_text())
+    rows = json.loads((out / "report.json").read_text())["artefacts"]
     suffixes = ["", "_float16", "_dynamic", "_int8", "_int16x8"]
     assert [row["path"] for row in rows] == [f"model{suffix}.tflite" for suffix in suffixes]
     evaluation = load_images(five_classes, data=str(coloured_photographs))["evaluation"]
