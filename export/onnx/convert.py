@@ -21,6 +21,7 @@ from export.options import Options
 from export.source import Source
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes; it has LayerNormalization
+BATCH_AXIS = "batch"
 
 
 def write_onnx(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
@@ -36,8 +37,17 @@ def write_onnx(model: keras.Model, path: str | pathlib.Path, options: Options) -
         converted, _ = tf2onnx.convert.from_function(
             tf.function(answer, input_signature=[spec]), [spec], opset=OPSET
         )
+    if options.batch is None:
+        _name_batch_axis(converted.graph)
     shaped = onnx.shape_inference.infer_shapes(converted, data_prop=True)
     onnx.save(optimizer.optimize(rewrite(shaped, RULES)), path)
+
+
+def _name_batch_axis(graph):
+    """Names the first axis of inputs and outputs; tf2onnx numbers it differently each time."""
+    del graph.value_info[:]  # shapes with numbered axes; they are inferred again
+    for tensor in [*graph.input, *graph.output]:
+        tensor.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
 
 
 def add_properties(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
