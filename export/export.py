@@ -251,11 +251,11 @@ def publish(
     merge_tokens = endpoints.merged_tokens(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
-        search = row.kinds[kind](source, path)
+        search = row.kinds[kind].write(source, path)
         row.finish(model, path, source.options)
         run = row.run(path, samples, model.preprocessing)
-        exact = kind == "float32" and not merge_tokens
-        judgement = judge(run, samples, endpoints, row.tolerance if exact else None)
+        tolerance = None if merge_tokens else row.kinds[kind].tolerance
+        judgement = judge(run, samples, endpoints, tolerance)
         check(judgement, f"{name} in {kind}", endpoints, source.options)
         files = [file for file in [path, *path.rglob("*")] if file.is_file()]
         size = sum(file.stat().st_size for file in files)

@@ -3,14 +3,12 @@
 import contextlib
 import logging
 import pathlib
-import tempfile
 from collections.abc import Iterator
 
 import keras
 import onnx
 import tensorflow as tf
 import tf2onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxscript import optimizer
 from onnxscript.rewriter import rewrite
 
@@ -18,7 +16,6 @@ from export.endpoints.pixels import pixel_function
 from export.labels import metadata_files
 from export.onnx.rewrites import RULES
 from export.options import Options
-from export.source import Source
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes; it has LayerNormalization
 BATCH_AXIS = "batch"
@@ -33,7 +30,7 @@ def write_onnx(model: keras.Model, path: str | pathlib.Path, options: Options) -
         options: Options; preprocess, batch and attention are used.
     """
     answer, spec = pixel_function(model, options, options.batch)
-    with _quiet():
+    with quiet():
         converted, _ = tf2onnx.convert.from_function(
             tf.function(answer, input_signature=[spec]), [spec], opset=OPSET
         )
@@ -70,16 +67,8 @@ def add_properties(model: keras.Model, path: str | pathlib.Path, options: Option
     onnx.save(graph, path)
 
 
-def write_dynamic(source: Source, path: pathlib.Path) -> None:
-    """Writes weights in 8 bits; their inputs are quantised at run time, for each image."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        inferred = pathlib.Path(folder) / "inferred.onnx"
-        onnx.save(onnx.shape_inference.infer_shapes(onnx.load(source.path)), inferred)
-        quantize_dynamic(inferred, path, weight_type=QuantType.QInt8, per_channel=True)
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hides the logs of tf2onnx and the quantiser, on which users cannot act."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -111,9 +111,9 @@ def quantized_files(five_classes, coloured_photographs, float32_file, tmp_path_f
 
     def build(folder):
         images = load_images(five_classes, data=str(coloured_photographs))
-        for kind, write in KINDS.items():
-            write(Source(float32_file, five_classes, images, Options()), folder / kind)
-            attach_metadata(five_classes, folder / kind, Options())
+        for name, kind in KINDS.items():
+            kind.write(Source(float32_file, five_classes, images, Options()), folder / name)
+            attach_metadata(five_classes, folder / name, Options())
 
     folder = shared_folder(tmp_path_factory, "quantized_files", build)
     return {kind: folder / kind for kind in KINDS}

@@ -121,7 +121,7 @@ def test_labels_and_scores_are_those_of_keras(kind, source, mediapipe, tmp_path)
     path, mean, std = tmp_path / "model.tflite", model.preprocessing.mean, model.preprocessing.std
     images = Images(pixels, None, [], mean, std, "smooth images")
     parts = {"calibration": images, "search": images}
-    KINDS[kind](Source(float32_file, model, parts, options), path)
+    KINDS[kind].write(Source(float32_file, model, parts, options), path)
     attach_metadata(model, path, options)
 
     answers = mediapipe(path, [(file, None) for file in files])["answers"]
