@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from export.checks.verify import RefusedError, Samples, ask_keras, check, judge
+from export.checks.verify import NOT_RUN, RefusedError, Samples, ask_keras, check, judge
 from export.endpoints import endpoints_of
 from export.formats import FORMATS
 from export.images import EVALUATION, Images, load_images
@@ -241,22 +241,17 @@ def publish(
     Returns:
         {"format", "quantization", "task", "merge_tokens", "bytes", "operations": {name: count},
         "model": description of its weights, "search": details of an int8 search or None} and what
-        `judge` returns.
+        `judge` returns, or NOT_RUN for a format that has no runtime here.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
     """
     model, row = source.model, FORMATS[name]
-    endpoints = endpoints_of(model)
-    merge_tokens = endpoints.merged_tokens(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         search = row.kinds[kind].write(source, path)
         row.finish(model, path, source.options)
-        run = row.run(path, samples, model.preprocessing)
-        tolerance = None if merge_tokens else row.kinds[kind].tolerance
-        judgement = judge(run, samples, endpoints, tolerance)
-        check(judgement, f"{name} in {kind}", endpoints, source.options)
+        judgement = _verify(source, samples, name, kind, path) if row.runtime else NOT_RUN
         files = [file for file in [path, *path.rglob("*")] if file.is_file()]
         size = sum(file.stat().st_size for file in files)
         operations = row.operations(path)
@@ -266,10 +261,23 @@ def publish(
         "format": name,
         "quantization": kind,
         "task": model.task,
-        "merge_tokens": merge_tokens,
+        "merge_tokens": endpoints_of(model).merged_tokens(model),
         "bytes": size,
         "operations": operations,
         "model": model.description,
         "search": search,
         **judgement,
     }
+
+
+def _verify(
+    source: Source, samples: Samples, name: str, kind: str, path: pathlib.Path
+) -> dict[str, Any]:
+    """Runs an artefact and judges it; raises RefusedError when it is not good enough."""
+    model, row = source.model, FORMATS[name]
+    endpoints = endpoints_of(model)
+    run = row.run(path, samples, model.preprocessing)
+    tolerance = None if endpoints.merged_tokens(model) else row.kinds[kind].tolerance
+    judgement = judge(run, samples, endpoints, tolerance)
+    check(judgement, f"{name} in {kind}", endpoints, source.options)
+    return judgement

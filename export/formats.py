@@ -14,6 +14,9 @@ import keras
 
 from export.checks.runtimes import run_standalone
 from export.checks.verify import Run, Samples
+from export.coreml import convert as coreml_files
+from export.coreml.operations import check_interface
+from export.coreml.operations import count_operations as count_coreml_operations
 from export.onnx import convert as onnx_files
 from export.onnx import quantize as onnx_kinds
 from export.onnx.operations import count_operations as count_onnx_operations
@@ -71,6 +74,11 @@ def onnx_file(folder: pathlib.Path, suffix: str) -> pathlib.Path:
     return folder / f"model{suffix}.onnx"
 
 
+def coreml_package(folder: pathlib.Path, suffix: str) -> pathlib.Path:
+    """The path of a Core ML package, a folder."""
+    return folder / f"model{suffix}.mlpackage"
+
+
 def web_folder(folder: pathlib.Path, suffix: str) -> pathlib.Path:
     """The path of a page."""
     return folder / f"web{suffix}"
@@ -93,8 +101,9 @@ class Format:
         target: (folder, suffix of the name) -> the path of the artefact.
         write: (model, path, Options), writes the artefact in float32, a file or folder.
         kinds: {quantization: Kind}.
-        finish: (model, path, Options), adds what users of the artefact need.
-        runtime: that the artefact is verified in, a key of `run_standalone.RUNTIMES`.
+        finish: (model, path, Options), adds what users of the artefact need, or checks it.
+        runtime: that the artefact is verified in, a key of `run_standalone.RUNTIMES`; "" for one
+            that cannot be run here.
         model_file: path of the file to run, inside an artefact that is a folder; "" for the
             artefact itself.
         count_operations: path of that file -> {name: count} of the operations in its graph.
@@ -156,6 +165,17 @@ FORMATS = {
         finish=onnx_files.add_properties,
         runtime="onnx",
         count_operations=count_onnx_operations,
+    ),
+    "coreml": Format(
+        target=coreml_package,
+        write=coreml_files.write_source,
+        kinds={
+            "float32": Kind(coreml_files.write_float32),
+            "float16": Kind(coreml_files.write_float16),
+        },
+        finish=check_interface,
+        runtime="",
+        count_operations=count_coreml_operations,
     ),
     "web": Format(
         target=web_folder,

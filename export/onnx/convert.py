@@ -1,9 +1,6 @@
 """Model -> .onnx for onnxruntime and others: images of the model's size in, the answer out."""
 
-import contextlib
-import logging
 import pathlib
-from collections.abc import Iterator
 
 import keras
 import onnx
@@ -16,6 +13,7 @@ from export.endpoints.pixels import pixel_function
 from export.labels import metadata_files
 from export.onnx.rewrites import RULES
 from export.options import Options
+from export.quiet import quiet
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes; it has LayerNormalization
 BATCH_AXIS = "batch"
@@ -65,14 +63,3 @@ def add_properties(model: keras.Model, path: str | pathlib.Path, options: Option
     about |= metadata_files(model)
     onnx.helper.set_model_props(graph, {key: text for key, text in about.items() if text})
     onnx.save(graph, path)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hides the logs of tf2onnx and the quantiser, on which users cannot act."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)

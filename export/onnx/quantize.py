@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from export.checks.run_standalone import onnx_feeds
-from export.onnx.convert import quiet
+from export.quiet import quiet
 from export.source import Source
 
 # Operations whose squares and exponentials leave the range of half floats, and those that

@@ -20,7 +20,9 @@ NOTES = """
 
 def format_table(rows: list[Row]) -> str:
     """Rows that `publish` returned, each with its "path", as a Markdown table."""
-    return _markdown([_cells(row) for row in rows], headers="keys")
+    cells = [_cells(row) for row in rows]
+    headers = max(cells, key=len)  # an artefact that was not run has fewer
+    return _markdown([[row.get(name, "not run") for name in headers] for row in cells], headers)
 
 
 def _markdown(rows: Any, headers: Any) -> str:
@@ -28,13 +30,19 @@ def _markdown(rows: Any, headers: Any) -> str:
 
 
 def _cells(row: Row) -> dict[str, Any]:
-    times = {int(threads): ms for threads, ms in row["milliseconds"].items()}
-    return {
-        "artefact": row["path"],
-        **ENDPOINTS[row["task"]].cells(row),
-        "max difference": f"{row['max_difference']:.1e}",
+    path = {"artefact": row["path"]}
+    size = {
         "MB": f"{row['bytes'] / 1e6:.2f}",
         "operations": sum(row["operations"].values()) or "",
+    }
+    if row["max_difference"] is None:
+        return {**path, "max difference": "not run", **size}
+    times = {int(threads): ms for threads, ms in row["milliseconds"].items()}
+    return {
+        **path,
+        **ENDPOINTS[row["task"]].cells(row),
+        "max difference": f"{row['max_difference']:.1e}",
+        **size,
         **{_threads(threads): f"{ms:.2f}" for threads, ms in times.items()},
         "memory, MB": f"{row['memory_mb']:.0f}",
     }
@@ -61,9 +69,11 @@ def add_to_report(out: pathlib.Path, row: Row) -> None:
 
 def format_report(rows: list[Row]) -> str:
     """The table of all artefacts and how to read it, Markdown."""
-    last = rows[-1]
-    notes = (ENDPOINTS[last["task"]].note + NOTES).format_map(last)
-    text = ["# Export", "", format_table(rows), notes, ""]
+    text = ["# Export", "", format_table(rows)]
+    run = [row for row in rows if row["max_difference"] is not None]
+    if run:
+        text.append((ENDPOINTS[run[-1]["task"]].note + NOTES).format_map(run[-1]))
+    text.append("")
     for row in rows:
         weights = f": {row['model']}" if row["model"] else ""
         text.append(f"- {row['path']}{weights}")
