@@ -22,6 +22,7 @@ COLOURS = {1: "GRAYSCALE", 3: "RGB"}
 # Core ML multiplies a pixel by one scale and adds a bias for each channel; the standard deviations
 # differ between channels, and are a part of the graph.
 SCALE = 1 / 255
+IN_FLOAT32 = ("square", "reduce_mean", "rsqrt", "softmax")  # they leave the range of half floats
 
 
 def write_source(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
@@ -80,9 +81,9 @@ def import_coremltools() -> Any:
 
 
 def _fits_float16(operation):
-    """Whether an operation keeps to the range of half floats: squares and exponentials do not."""
+    """Whether an operation keeps to the range of half floats."""
     is_square = operation.op_type == "mul" and operation.x is operation.y
-    return not is_square and operation.op_type not in ("reduce_mean", "rsqrt", "softmax")
+    return not is_square and operation.op_type not in IN_FLOAT32
 
 
 def _convert(source, path, precision):
@@ -126,7 +127,7 @@ def _image_input(coremltools, model):
         shape=(1, *rule.image_size, rule.channels),
         scale=SCALE,
         bias=[-mean for mean in rule.mean],
-        color_layout=COLOURS[rule.channels],
+        color_layout=coremltools.colorlayout[COLOURS[rule.channels]],
     )
 
 
