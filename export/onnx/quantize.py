@@ -21,6 +21,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from export.checks.run_standalone import onnx_feeds
 from export.quiet import quiet
@@ -59,6 +60,8 @@ def write_float16(source: Source, path: pathlib.Path) -> None:
     """
     model = onnx.shape_inference.infer_shapes(onnx.load(source.path))
     half = convert_float_to_float16(model, keep_io_types=True, op_block_list=IN_FLOAT32)
+    del half.graph.value_info[:]  # it has float16 as the type of what stays in float32
+    OnnxModel(half).topological_sort()  # the casts are at the end, after their users
     onnx.save(half, path)
 
 
