@@ -81,6 +81,33 @@ def operator_code(model: schema.ModelT, operator: schema.OperatorT) -> int:
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
+def operator_index(model: schema.ModelT, code: int) -> int:
+    """The index of an operation's code in a file; the code is added if it is not there."""
+    for index, entry in enumerate(model.operatorCodes):
+        if max(entry.builtinCode, entry.deprecatedBuiltinCode) == code:
+            return index
+    model.operatorCodes.append(schema.OperatorCodeT(min(code, 127), builtinCode=code))
+    return len(model.operatorCodes) - 1
+
+
+def add_constant(
+    model: schema.ModelT, graph: schema.SubGraphT, numbers: np.ndarray, name: bytes
+) -> int:
+    """Adds a constant tensor of float32 or int32 numbers to a graph; returns its index."""
+    kinds = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32}
+    model.buffers.append(schema.BufferT(np.frombuffer(numbers.tobytes(), "uint8")))
+    graph.tensors.append(
+        schema.TensorT(
+            list(numbers.shape),
+            kinds[numbers.dtype.name],
+            len(model.buffers) - 1,
+            name,
+            hasRank=True,
+        )
+    )
+    return len(graph.tensors) - 1
+
+
 def graph_operations(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
     """Yields, for every operation, its name and the name of its first output tensor."""
     model = read_model(path)
