@@ -22,7 +22,6 @@ COLOURS = {1: "GRAYSCALE", 3: "RGB"}
 # Core ML multiplies a pixel by one scale and adds a bias for each channel; the standard deviations
 # differ between channels, and are a part of the graph.
 SCALE = 1 / 255
-IN_FLOAT32 = ("square", "reduce_mean", "rsqrt", "softmax")  # they leave the range of half floats
 
 
 def write_source(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
@@ -53,14 +52,12 @@ def write_source(model: keras.Model, path: str | pathlib.Path, options: Options)
 
 def write_float32(source: Source, path: pathlib.Path) -> None:
     """Writes weights and arithmetic in single precision."""
-    coremltools = import_coremltools()
-    _convert(source, path, coremltools.precision.FLOAT32)
+    _convert(source, path, "FLOAT32")
 
 
 def write_float16(source: Source, path: pathlib.Path) -> None:
-    """Writes weights and arithmetic in half precision, but for statistics of norms and softmax."""
-    coremltools = import_coremltools()
-    _convert(source, path, coremltools.transform.FP16ComputePrecision(_fits_float16))
+    """Writes weights and arithmetic in half precision, the one that the Neural Engine has."""
+    _convert(source, path, "FLOAT16")
 
 
 def import_coremltools() -> Any:
@@ -80,12 +77,6 @@ def import_coremltools() -> Any:
     return coremltools
 
 
-def _fits_float16(operation):
-    """Whether an operation keeps to the range of half floats."""
-    is_square = operation.op_type == "mul" and operation.x is operation.y
-    return not is_square and operation.op_type not in IN_FLOAT32
-
-
 def _convert(source, path, precision):
     coremltools = import_coremltools()
     model, endpoints = source.model, endpoints_of(source.model)
@@ -102,7 +93,7 @@ def _convert(source, path, precision):
             convert_to="mlprogram",
             inputs=[_image_input(coremltools, model)],
             classifier_config=classifier if labels else None,
-            compute_precision=precision,
+            compute_precision=coremltools.precision[precision],
             minimum_deployment_target=coremltools.target.iOS15,  # the first with ML programs
         )
         spec = package.get_spec()

@@ -8,6 +8,7 @@ import contextlib
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,9 +31,18 @@ from export.source import Source
 # Operations whose squares and exponentials leave the range of half floats, and those that
 # onnxruntime's processors have for float32 alone.
 IN_FLOAT32 = ["LayerNormalization", "Softmax", *DEFAULT_OP_BLOCK_LIST]
-# Operations in int8. Measured on fashion_mini's model, 1,000 images: 0.006 of the probability moves
-# instead of 0.011 with every operation in int8; the file is a tenth smaller, and faster.
-IN_INT8 = ["MatMul", "Gemm", "Conv"]
+# Arguments of the static quantiser, measured in benchmarks/RESULTS.md. Additions, norms and GELU
+# cost more accuracy in int8 than they save time. MinMax keeps the true ranges. Weights of 7 bits
+# (reduce_range): in x86 processors without VNNI, sums of two products of 8 bits overflow.
+STATIC: dict[str, Any] = {
+    "quant_format": QuantFormat.QDQ,
+    "op_types_to_quantize": ["MatMul", "Gemm", "Conv"],
+    "per_channel": True,
+    "reduce_range": True,
+    "activation_type": QuantType.QUInt8,
+    "weight_type": QuantType.QInt8,
+    "calibrate_method": CalibrationMethod.MinMax,
+}
 
 
 class CalibrationImages(CalibrationDataReader):
@@ -67,34 +77,19 @@ def write_float16(source: Source, path: pathlib.Path) -> None:
 
 def write_dynamic(source: Source, path: pathlib.Path) -> None:
     """Writes weights in 8 bits; their inputs are quantised at run time, for each image."""
-    with _inferred(source) as inferred, quiet():
+    with with_shapes(source) as inferred, quiet():
         quantize_dynamic(inferred, path, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def write_int8(source: Source, path: pathlib.Path) -> None:
-    """Writes matrix products and convolutions in integers, between QuantizeLinear and its inverse.
-
-    Ranges are the least and greatest value in the calibration images. Weights have a scale for each
-    output channel, and 7 bits: a product with 8 overflows in x86 processors without VNNI.
-    """
-    with _inferred(source) as inferred, quiet():
-        quantize_static(
-            inferred,
-            path,
-            CalibrationImages(source),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=IN_INT8,
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
+    """Writes products and convolutions in integers, with ranges of the calibration images."""
+    with with_shapes(source) as inferred, quiet():
+        quantize_static(inferred, path, CalibrationImages(source), **STATIC)
 
 
 @contextlib.contextmanager
-def _inferred(source: Source) -> Iterator[pathlib.Path]:
-    """The source with the shapes of all tensors, which the quantiser needs, in a temporary file."""
+def with_shapes(source: Source) -> Iterator[pathlib.Path]:
+    """A temporary copy of a source with the shapes of all tensors, which the quantisers need."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "inferred.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(onnx.load(source.path)), path)
