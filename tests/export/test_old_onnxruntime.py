@@ -3,6 +3,7 @@
 import json
 import pathlib
 import subprocess
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,7 +27,7 @@ RUNTIMES = {
     "onnxruntime": ["onnxruntime==1.15.1", "numpy<2"],
     "openvino": ["openvino==2026.4.1", "numpy"],
 }
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "cls": {},
     "merged": {"merge_tokens": 3},
     "map": {"pooling": "map", "gelu": "quick", "qk_norm": True},

@@ -102,24 +102,6 @@ def max_pool(x, kernel_sizes, strides, pad_type, pad, ceil_mode):
     return windows(x, kernel_sizes, strides, pad_type, pad, -np.inf).max((-2, -1))
 
 
-def topk(x, k, axis, ascending):
-    order = np.argsort(x if ascending else -x, axis, kind="stable").take(np.arange(k), axis)
-    return np.take_along_axis(x, order, axis), order.astype("int32")
-
-
-def one_hot(indices, one_hot_vector_size, axis, on_value, off_value):
-    assert axis == -1
-    hot = indices[..., np.newaxis] == np.arange(one_hot_vector_size)
-    return np.where(hot, on_value, off_value)
-
-
-def gather(x, indices, axis, batch_dims=0, validate_indices=False):
-    if batch_dims == 0:
-        return x.take(indices, axis)
-    pairs = zip(x, indices, strict=True)
-    return np.stack([gather(*pair, axis - 1, batch_dims - 1) for pair in pairs])
-
-
 def classify(probabilities, classes):
     scores = dict(zip(classes, probabilities.ravel().tolist(), strict=True))
     return max(scores, key=scores.__getitem__), scores
@@ -130,35 +112,35 @@ def matmul(x, y, transpose_x=False, transpose_y=False):
 
 
 OPERATIONS: dict[str, Any] = {
+    "abs": lambda x: np.abs(x),
     "add": lambda x, y: x + y,
     "cast": lambda x, dtype: x.astype(TYPES[dtype]),
     "classify": classify,
     "concat": lambda values, axis, interleave=False: np.concatenate(values, axis),
     "conv": conv,
-    "gather": gather,
+    "expand_dims": lambda x, axes: np.expand_dims(x, tuple(axes)),
+    "greater": lambda x, y: x > y,
     "gelu": gelu,
-    "less": lambda x, y: x < y,
+    "inverse": lambda x, epsilon: 1 / (x + epsilon),
     "linear": lambda x, weight, bias=0: x @ weight.T + bias,
     "log": lambda x, epsilon: np.log(x + epsilon),
     "matmul": matmul,
     "max_pool": max_pool,
     "mul": lambda x, y: x * y,
-    "one_hot": one_hot,
     "real_div": lambda x, y: x / y,
+    "reduce_max": lambda x, axes, keep_dims: x.max(tuple(axes), keepdims=bool(keep_dims)),
     "reduce_mean": lambda x, axes, keep_dims: x.mean(tuple(axes), keepdims=bool(keep_dims)),
     "reduce_sum": lambda x, axes, keep_dims: x.sum(tuple(axes), keepdims=bool(keep_dims)),
     "relu": lambda x: np.maximum(x, 0),
     "reshape": lambda x, shape: x.reshape(shape),
     "rsqrt": lambda x, epsilon: 1 / np.sqrt(x + epsilon),
-    "select": lambda cond, a, b: np.where(cond, a, b),
     "sigmoid": sigmoid,
     "silu": lambda x: x * sigmoid(x),
     "slice_by_index": slice_by_index,
     "softmax": softmax,
     "split": lambda x, num_splits, axis: tuple(np.split(x, num_splits, axis)),
-    "square": lambda x: x * x,
     "squeeze": lambda x, axes=None: x.squeeze(None if axes is None else tuple(axes)),
     "sub": lambda x, y: x - y,
-    "topk": topk,
+    "tile": lambda x, reps: np.tile(x, reps),
     "transpose": lambda x, perm: x.transpose(perm),
 }
