@@ -23,12 +23,18 @@ from benchmarks.machine import describe_machine
 from export.checks.verify import Samples
 from export.export import load_subject, prepared
 from export.formats import FORMATS
-from export.onnx.quantize import STATIC, CalibrationImages, with_shapes
+from export.onnx.quantize import (
+    STATIC,
+    CalibrationImages,
+    products_of_activations,
+    with_shapes,
+)
 from export.options import Options
 from export.source import Source
 
 # What differs from the static int8 of an export.
 OTHER_WAYS: dict[str, dict[str, Any]] = {
+    "int8, products of attention too": {"nodes_to_exclude": []},
     "int8, weights of 8 bits": {"reduce_range": False},
     "int8, signed activations": {"activation_type": QuantType.QInt8},
     "int8, one scale per tensor": {"per_channel": False},
@@ -38,7 +44,7 @@ OTHER_WAYS: dict[str, dict[str, Any]] = {
     },
     "int8, entropy": {"calibrate_method": CalibrationMethod.Entropy},
     "int8, additions too": {"op_types_to_quantize": ["MatMul", "Gemm", "Conv", "Add"]},
-    "int8, every operation": {"op_types_to_quantize": None},
+    "int8, every operation": {"op_types_to_quantize": None, "nodes_to_exclude": []},
 }
 RUNS = 200
 
@@ -66,7 +72,8 @@ def main() -> None:
 def write_static(source: Source, path: pathlib.Path, changes: dict[str, Any]) -> None:
     """Writes static int8 with other arguments of the quantiser."""
     with with_shapes(source) as inferred:
-        quantize_static(inferred, path, CalibrationImages(source), **{**STATIC, **changes})
+        arguments = {**STATIC, "nodes_to_exclude": products_of_activations(inferred), **changes}
+        quantize_static(inferred, path, CalibrationImages(source), **arguments)
 
 
 def judge(path: pathlib.Path, samples: Samples) -> dict[str, str]:

@@ -25,9 +25,9 @@ from export.saved_model.serving import write_kit, write_with_warm_up
 from export.saved_model.writer import write_saved_model
 from export.source import Source
 from export.tflite.convert import write_tflite
+from export.tflite.finish import finish
 from export.tflite.flatbuffer import count_operations
 from export.tflite.int8_search import write_int8
-from export.tflite.metadata import attach_metadata
 from export.tflite.quantize import write_dynamic, write_float16, write_int16x8
 from export.web.writer import MODEL, add_page, in_folder, write_page_model
 from vit_keras.images.preprocessing import Preprocessing
@@ -149,7 +149,7 @@ FORMATS = {
         target=tflite_file,
         write=write_tflite,
         kinds=KINDS,
-        finish=attach_metadata,
+        finish=finish,
         runtime="tflite",
         count_operations=count_operations,
     ),

@@ -8,6 +8,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
+
 
 def read_model(path: str | pathlib.Path) -> schema.ModelT:
     """The tables of a .tflite file, as objects that can be changed."""
@@ -108,14 +110,42 @@ def add_constant(
     return len(graph.tensors) - 1
 
 
+def drop_unused_tensors(model: schema.ModelT, number: int) -> None:
+    """Removes the tensors of a graph that no operation uses.
+
+    Args:
+        model: the tables of a file; they are changed.
+        number: of the graph.
+    """
+    graph = model.subgraphs[number]
+    signatures = [entry for entry in model.signatureDefs if entry.subgraphIndex == number]
+    ends = [entry for signature in signatures for entry in (*signature.inputs, *signature.outputs)]
+    lists = [
+        *((op, "inputs") for op in graph.operators),
+        *((op, "outputs") for op in graph.operators),
+    ]
+    lists += [(graph, "inputs"), (graph, "outputs")]
+    used = sorted({int(index) for owner, name in lists for index in getattr(owner, name)} - {-1})
+    places = {-1: -1, **{index: place for place, index in enumerate(used)}}
+    for owner, name in lists:
+        setattr(owner, name, [places[int(index)] for index in getattr(owner, name)])
+    for entry in ends:
+        entry.tensorIndex = places[entry.tensorIndex]
+    graph.tensors = [graph.tensors[index] for index in used]
+
+
+def operation_name(code: int) -> str:
+    """The name of an operation: 9 -> "FULLY_CONNECTED"."""
+    return _NAMES[code]
+
+
 def graph_operations(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
     """Yields, for every operation, its name and the name of its first output tensor."""
     model = read_model(path)
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"}
     for graph in model.subgraphs:
         for operator in graph.operators:
             tensor = graph.tensors[operator.outputs[0]]
-            yield names[operator_code(model, operator)], tensor.name.decode()
+            yield operation_name(operator_code(model, operator)), tensor.name.decode()
 
 
 def count_operations(path: str | pathlib.Path) -> dict[str, int]:

@@ -5,7 +5,14 @@ import pathlib
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.tflite.flatbuffer import add_constant, operator_code, operator_index, pack, read_model
+from export.tflite.flatbuffer import (
+    add_constant,
+    drop_unused_tensors,
+    operator_code,
+    operator_index,
+    pack,
+    read_model,
+)
 
 Op = schema.BuiltinOperator
 # Operations that compute each row of a matrix by itself, or each number.
@@ -18,8 +25,9 @@ BY_ROW = {
 def rewrite(path: str | pathlib.Path) -> None:
     """Rewrites a float32 file in place."""
     model = read_model(path)
-    for graph in model.subgraphs:
+    for number, graph in enumerate(model.subgraphs):
         RowsRewrite(model, graph).run()
+        drop_unused_tensors(model, number)
     pathlib.Path(path).write_bytes(pack(model))
 
 

@@ -24,7 +24,7 @@ from export.images import load_images
 from export.options import Options
 from export.source import Source
 from export.tflite.convert import convert_in_subprocess, write_tflite
-from export.tflite.metadata import attach_metadata
+from export.tflite.finish import finish
 from export.web.writer import MODEL
 from vit_keras import Preprocessing, load_model
 
@@ -113,7 +113,7 @@ def quantized_files(five_classes, coloured_photographs, float32_file, tmp_path_f
         images = load_images(five_classes, data=str(coloured_photographs))
         for name, kind in KINDS.items():
             kind.write(Source(float32_file, five_classes, images, Options()), folder / name)
-            attach_metadata(five_classes, folder / name, Options())
+            finish(five_classes, folder / name, Options())
 
     folder = shared_folder(tmp_path_factory, "quantized_files", build)
     return {kind: folder / kind for kind in KINDS}
