@@ -53,7 +53,7 @@ def _parser():
         "--format",
         nargs="+",
         default=["savedmodel", "tflite"],
-        help="savedmodel, tflite, onnx, web, or all; savedmodel and tflite by default",
+        help="savedmodel, tflite, onnx, coreml, web, or all; savedmodel and tflite by default",
     )
     parser.add_argument(
         "--quantization",

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from export.checks.verify import RefusedError, Samples, check, judge
+from export.checks.verify import NOT_RUN, RefusedError, Samples, check, judge
 from export.digest import artefact_digest
 from export.endpoints import endpoints_of
 from export.folder import ExportFolder
@@ -223,24 +223,21 @@ def publish(
     Returns:
         {"format", "quantization", "task", "merge_tokens", "bytes", "sha256", "operations": {name:
         count}, "model": description of its weights, "search": details of an int8 search or None}
-        and what `judge` returns.
+        and what `judge` returns, or NOT_RUN for a format that has no runtime here.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
     """
     model, row = source.model, FORMATS[name]
-    endpoints = endpoints_of(model)
-    merge_tokens = endpoints.merged_tokens(model)
     _make_folder_of(target)
     with replacing(target) as path:
         with step(f"{name} in {kind}: writing", COSTS[kind]):
-            search = row.kinds[kind](source, path)
+            search = row.kinds[kind].write(source, path)
             row.finish(model, path, source.options)
-        with step(f"{name} in {kind}: verifying", COSTS[row.runtime]):
-            run = row.run(path, samples, row.float_input(model, source.options))
-        exact = kind == "float32" and not merge_tokens
-        judgement = judge(run, samples, endpoints, row.tolerance if exact else None)
-        check(judgement, f"{name} in {kind}", endpoints, source.options)
+        judgement = NOT_RUN
+        if row.runtime:
+            with step(f"{name} in {kind}: verifying", COSTS[row.runtime]):
+                judgement = _verify(source, samples, name, kind, path)
         facts = {
             "bytes": _bytes_of(path),
             "sha256": artefact_digest(path),
@@ -253,12 +250,25 @@ def publish(
         "format": name,
         "quantization": kind,
         "task": model.task,
-        "merge_tokens": merge_tokens,
+        "merge_tokens": endpoints_of(model).merged_tokens(model),
         **facts,
         "model": model.description,
         "search": search,
         **judgement,
     }
+
+
+def _verify(
+    source: Source, samples: Samples, name: str, kind: str, path: pathlib.Path
+) -> dict[str, Any]:
+    """Runs an artefact and judges it; raises RefusedError when it is not good enough."""
+    model, row = source.model, FORMATS[name]
+    endpoints = endpoints_of(model)
+    run = row.run(path, samples, row.float_input(model, source.options))
+    tolerance = None if endpoints.merged_tokens(model) else row.kinds[kind].tolerance
+    judgement = judge(run, samples, endpoints, tolerance)
+    check(judgement, f"{name} in {kind}", endpoints, source.options)
+    return judgement
 
 
 def _bytes_of(path: pathlib.Path) -> int:

@@ -28,6 +28,7 @@ COSTS = {
     "savedmodel": 80,
     "tflite": 10,
     "onnx": 10,
+    "": 0,  # formats that are not run
 }
 
 

@@ -121,25 +121,42 @@ def load_onnx(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (details,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
-    size = details.shape[0] if isinstance(details.shape[0], int) else None
-
-    def ask(images):
-        if details.type == "tensor(float)":
-            images = _normalise(images, mean, std)
-        return dict(zip(names, session.run(None, {details.name: images}), strict=True))
+    first = next(onnx_feeds(session, pixels, mean, std, 1))
 
     def once():
-        images = next(_batches(pixels, size or 1))
-        ask(images)
-        return len(images)
+        session.run(None, first)
+        return len(*first.values())
 
     def answer():
-        answers = [ask(images) for images in _batches(pixels, size or BATCH_SIZE)]
+        batches = onnx_feeds(session, pixels, mean, std)
+        answers = [dict(zip(names, session.run(None, batch), strict=True)) for batch in batches]
         return _of_pixels(_concatenate(answers, len(pixels)))
 
     return once, answer
+
+
+def onnx_feeds(
+    session: Any,
+    pixels: np.ndarray,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    size: int = BATCH_SIZE,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields images as a .onnx file takes them: {name of the input: a batch}; zeros pad the last.
+
+    Args:
+        session: onnxruntime's, of a file that takes uint8, or float32 images, normalised.
+        pixels: uint8 (count, height, width, channels).
+        mean: of each channel, by which images are normalised, fractions of 255.
+        std: of each channel, likewise.
+        size: images of a batch, where the file takes any number.
+    """
+    (details,) = session.get_inputs()
+    fixed = isinstance(details.shape[0], int)
+    for batch in _batches(pixels, details.shape[0] if fixed else size):
+        floats = details.type == "tensor(float)"
+        yield {details.name: _normalise(batch, mean, std) if floats else batch}
 
 
 def load_saved_model(

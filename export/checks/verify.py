@@ -16,6 +16,16 @@ from vit_keras.utils.errors import InputError
 
 BATCH_SIZE = 32
 
+# What `judge` returns, of an artefact whose runtime is not there.
+NOT_RUN: dict[str, Any] = {
+    "images": 0,
+    "source": "",
+    "max_difference": None,
+    "tolerance": None,
+    "milliseconds": {},
+    "memory_mb": None,
+}
+
 
 class RefusedError(InputError):
     """An artefact is not good enough, or cannot be written here, and was not published."""

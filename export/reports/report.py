@@ -21,7 +21,9 @@ NOTES = """
 
 def format_table(rows: list[Row]) -> str:
     """Rows that `publish` returned, each with its "path", as a Markdown table."""
-    return _markdown([_cells(row) for row in rows], headers="keys")
+    cells = [_cells(row) for row in rows]
+    headers = max(cells, key=len)  # an artefact that was not run has fewer
+    return _markdown([[row.get(name, "not run") for name in headers] for row in cells], headers)
 
 
 def _markdown(rows: Any, headers: Any) -> str:
@@ -29,13 +31,19 @@ def _markdown(rows: Any, headers: Any) -> str:
 
 
 def _cells(row: Row) -> dict[str, Any]:
-    times = {int(threads): ms for threads, ms in row["milliseconds"].items()}
-    return {
-        "artefact": row["path"],
-        **ENDPOINTS[row["task"]].cells(row),
-        "max difference": f"{row['max_difference']:.1e}",
+    path = {"artefact": row["path"]}
+    size = {
         "MB": f"{row['bytes'] / 1e6:.2f}",
         "operations": sum(row["operations"].values()) or "",
+    }
+    if row["max_difference"] is None:
+        return {**path, "max difference": "not run", **size}
+    times = {int(threads): ms for threads, ms in row["milliseconds"].items()}
+    return {
+        **path,
+        **ENDPOINTS[row["task"]].cells(row),
+        "max difference": f"{row['max_difference']:.1e}",
+        **size,
         **{_threads(threads): f"{ms:.2f}" for threads, ms in times.items()},
         "memory, MB": f"{row['memory_mb']:.0f}",
     }
@@ -108,8 +116,11 @@ def format_report(report: dict[str, Any]) -> str:
     model, rows = report["model"], report["artefacts"]
     text = ["# Export", "", f"Model: {model['name']}, SHA-256 {model['sha256']}.", ""]
     if rows:
-        notes = (ENDPOINTS[rows[-1]["task"]].note + NOTES).format_map(rows[-1])
-        text += [format_table(rows), notes, ""]
+        text.append(format_table(rows))
+    run = [row for row in rows if row["max_difference"] is not None]
+    if run:
+        text.append((ENDPOINTS[run[-1]["task"]].note + NOTES).format_map(run[-1]))
+    text.append("")
     for row in rows:
         text.append(f"- {row['path']}: {_described(row)}")
     for name in report["earlier_versions"]:

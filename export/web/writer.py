@@ -73,7 +73,7 @@ def write_page_model(model: keras.Model, path: pathlib.Path, options: Options) -
 def in_folder(
     write: Callable[[Source, pathlib.Path], dict[str, Any] | None],
 ) -> Callable[[Source, pathlib.Path], dict[str, Any] | None]:
-    """A function of KINDS that writes a file -> one that writes it into a new folder."""
+    """A function of a Kind that writes a file -> one that writes it into a new folder."""
 
     def write_inside(source, path):
         path.mkdir()
