@@ -222,8 +222,9 @@ def publish(
 
     Returns:
         {"format", "quantization", "task", "merge_tokens", "bytes", "sha256", "operations": {name:
-        count}, "model": description of its weights, "search": details of an int8 search or None}
-        and what `judge` returns, or NOT_RUN for a format that has no runtime here.
+        count}, "integer": what `count_integer_operations` returns, "model": description of its
+        weights, "search": details of a search or None} and what `judge` returns, or NOT_RUN for a
+        format that has no runtime here.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
@@ -242,6 +243,7 @@ def publish(
             "bytes": _bytes_of(path),
             "sha256": artefact_digest(path),
             "operations": row.operations(path),
+            "integer": row.integers(path),
         }
         before()
     if search:
@@ -265,8 +267,10 @@ def _verify(
     model, row = source.model, FORMATS[name]
     endpoints = endpoints_of(model)
     run = row.run(path, samples, row.float_input(model, source.options))
-    tolerance = None if endpoints.merged_tokens(model) else row.kinds[kind].tolerance
-    judgement = judge(run, samples, endpoints, tolerance)
+    limits = row.kinds[kind]
+    merged = endpoints.merged_tokens(model)
+    tolerances = (None, None) if merged else (limits.tolerance, limits.mean_tolerance)
+    judgement = judge(run, samples, endpoints, *tolerances)
     check(judgement, f"{name} in {kind}", endpoints, source.options)
     return judgement
 

@@ -7,6 +7,9 @@ from vit_keras.utils.errors import InputError
 
 PREPROCESS = ("in-graph", "none")
 INPUT_TYPES = ("uint8", "float32")
+INTEGERS = ("uint8", "int8")
+GELU = ("exact", "sigmoid")
+OLD_RUNTIMES = ("2.14",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,11 @@ class Options:
         jit_compile: whether to compile a SavedModel with XLA, if that is measured to be faster.
         max_drop: accuracy that an artefact may lose against the Keras model, a fraction.
         allow_drop: whether to publish artefacts that lose more.
+        output_type: of an int8-full file's answer, "uint8" or "int8".
+        gelu: of an int8-full file: "exact" for the model's own, one operation; "sigmoid" for
+            x * sigmoid(1.702 x), for accelerators without that operation.
+        least_runtime: the oldest TensorFlow Lite that has to run a .tflite file, "2.14", or "" for
+            today's.
         author: of the model, for the model card and the metadata of files.
         license: of the model's weights, likewise.
         version: of the model, likewise.
@@ -43,6 +51,9 @@ class Options:
     jit_compile: bool = False
     max_drop: float = 0.01
     allow_drop: bool = False
+    output_type: str = "uint8"
+    gelu: str = "exact"
+    least_runtime: str = ""
     author: str = ""
     license: str = ""
     version: str = "1"
@@ -50,6 +61,10 @@ class Options:
     def __post_init__(self) -> None:
         check_choice("preprocess", self.preprocess, PREPROCESS)
         check_choice("input_type", self.input_type, INPUT_TYPES)
+        check_choice("output_type", self.output_type, INTEGERS)
+        check_choice("gelu", self.gelu, GELU)
+        if self.least_runtime:
+            check_choice("least_runtime", self.least_runtime, OLD_RUNTIMES)
         for field in ("batch", "top_k", "max_pixels"):
             if getattr(self, field) is not None:
                 check_integer(field, getattr(self, field), minimum=1)

@@ -127,7 +127,7 @@ def format_report(report: dict[str, Any]) -> str:
         text.append(f"- {name}: an earlier version, of another model")
     for row in rows:
         if row["search"]:
-            heading = f"## What stayed in float in {row['path']}"
+            heading = f"## How {row['path']} is quantised"
             text += ["", heading, "", _format_search(row["search"])]
     for row in rows:
         if row["operations"]:
@@ -143,11 +143,12 @@ def _described(row: Row) -> str:
 
 
 def _format_search(search: dict[str, Any]) -> str:
-    """What `write_int8` returned, Markdown."""
+    """What `IntegerSearch` returned, Markdown."""
     scan = [
         {
             "part": row["part"],
-            "distance": f"{row['distance']:.4f}",
+            "statistic": row["statistic"],
+            "distance": "" if row["distance"] is None else f"{row['distance']:.4f}",
             "in float": "yes" if row["in_float"] else "",
         }
         for row in search["scan"]
@@ -157,8 +158,10 @@ def _format_search(search: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Calibrated on {images['calibration']}; chosen on {images['search']}.",
-            "Distance: how far answers move when only this part is in int8; of a classifier, the "
-            "probability that moves to other classes.",
+            "Statistic: what a part's results are quantised for, the range of their values in all "
+            "calibration images, the average range of an image, or percentiles. Distance: how far "
+            "answers move when only this part is in integers; of a classifier, the probability "
+            "that moves to other classes. It is measured where parts have to stay in float.",
             "",
             _markdown(scan, headers="keys"),
             "",
