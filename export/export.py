@@ -9,7 +9,15 @@ from typing import Any
 
 import keras
 
-from export.checks.verify import NOT_RUN, RefusedError, Samples, check, judge
+from export.checks.verify import (
+    NO_DEVICES,
+    NOT_RUN,
+    RefusedError,
+    Samples,
+    check,
+    check_gpu,
+    judge,
+)
 from export.digest import artefact_digest
 from export.endpoints import endpoints_of
 from export.folder import ExportFolder
@@ -222,9 +230,9 @@ def publish(
 
     Returns:
         {"format", "quantization", "task", "merge_tokens", "bytes", "sha256", "operations": {name:
-        count}, "integer": what `count_integer_operations` returns, "model": description of its
-        weights, "search": details of a search or None} and what `judge` returns, or NOT_RUN for a
-        format that has no runtime here.
+        count}, "model": description of its weights, "search": details of a search or None}, what
+        `judge` returns, or NOT_RUN for a format that has no runtime here, and "least_runtime",
+        "integer", "gpu" and "half_range" of `tflite_devices`.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
@@ -243,7 +251,6 @@ def publish(
             "bytes": _bytes_of(path),
             "sha256": artefact_digest(path),
             "operations": row.operations(path),
-            "integer": row.integers(path),
         }
         before()
     if search:
@@ -254,6 +261,8 @@ def publish(
         "task": model.task,
         "merge_tokens": endpoints_of(model).merged_tokens(model),
         **facts,
+        **NO_DEVICES,
+        "least_runtime": row.least_runtime,
         "model": model.description,
         "search": search,
         **judgement,
@@ -266,13 +275,16 @@ def _verify(
     """Runs an artefact and judges it; raises RefusedError when it is not good enough."""
     model, row = source.model, FORMATS[name]
     endpoints = endpoints_of(model)
-    run = row.run(path, samples, row.float_input(model, source.options))
+    rule = row.float_input(model, source.options)
+    run = row.run(path, samples, rule)
     limits = row.kinds[kind]
     merged = endpoints.merged_tokens(model)
     tolerances = (None, None) if merged else (limits.tolerance, limits.mean_tolerance)
     judgement = judge(run, samples, endpoints, *tolerances)
     check(judgement, f"{name} in {kind}", endpoints, source.options)
-    return judgement
+    devices = row.devices(path / row.model_file, run, samples, rule)
+    check_gpu(devices.get("gpu"), f"{name} in {kind}", limits.gpu_tolerance)
+    return judgement | devices
 
 
 def _bytes_of(path: pathlib.Path) -> int:

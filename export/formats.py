@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from export.checks.devices import tflite_devices
 from export.checks.runtimes import run_standalone
 from export.checks.verify import Run, Samples
 from export.coreml import convert as coreml_files
@@ -29,7 +30,6 @@ from export.tflite.convert import write_tflite
 from export.tflite.finish import finish
 from export.tflite.flatbuffer import count_operations
 from export.tflite.integers import write_int8, write_int8_full, write_int16x8
-from export.tflite.partitions import count_integer_operations
 from export.tflite.quantize import write_dynamic, write_float16
 from export.web.writer import MODEL, add_page, in_folder, write_page_model
 from vit_keras.images.preprocessing import Preprocessing
@@ -49,11 +49,13 @@ class Kind:
             None for any.
         mean_tolerance: largest distance from them that passes, see `Endpoints.distance`, for a
             classifier the probability that moves to other classes on average; None for any.
+        gpu_tolerance: largest difference of the GPU engine's answers from the CPU's.
     """
 
     write: Callable[[Source, pathlib.Path], dict[str, Any] | None]
     tolerance: float | None = None
     mean_tolerance: float | None = None
+    gpu_tolerance: float = 0.05
 
 
 def copy_source(source: Source, path: pathlib.Path) -> None:
@@ -98,6 +100,13 @@ def normalised_input(model: keras.Model, options: Options) -> Preprocessing:
     return model.preprocessing
 
 
+def no_devices(
+    path: pathlib.Path, run: Run, samples: Samples, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Nothing, for formats that run on the CPU of their own runtime."""
+    return {}
+
+
 def not_counted(path: pathlib.Path) -> dict[str, int]:
     """No operations, for formats in which they are not counted."""
     return {}
@@ -117,8 +126,11 @@ class Format:
         model_file: path of the file to run, inside an artefact that is a folder; "" for the
             artefact itself.
         count_operations: path of that file -> {name: count} of the operations in its graph.
-        count_integers: path of that file -> what `count_integer_operations` returns.
+        devices: (path of that file, its Run, Samples, Preprocessing of float32 inputs) -> fields of
+            the report about the runtimes and accelerators that take it.
         float_input: (model, Options) -> Preprocessing, how images become float32 inputs.
+        least_runtime: the oldest version of the runtime that was measured to read artefacts, where
+            `devices` does not find it out.
         finish_target: (model, target, Options), writes files next to a published artefact.
     """
 
@@ -130,7 +142,8 @@ class Format:
     model_file: str = ""
     count_operations: Callable[[pathlib.Path], dict[str, int]] = not_counted
     float_input: Callable[[keras.Model, Options], Preprocessing] = input_preprocessing
-    count_integers: Callable[[pathlib.Path], dict[str, Any]] = not_counted
+    devices: Callable[[pathlib.Path, Run, Samples, Preprocessing], dict[str, Any]] = no_devices
+    least_runtime: str = ""
     finish_target: Writer = nothing_to_add
 
     def run(self, path: pathlib.Path, samples: Samples, preprocessing: Preprocessing) -> Run:
@@ -141,16 +154,12 @@ class Format:
         """{name: count} of the operations in an artefact's graph; {} where they are not counted."""
         return self.count_operations(path / self.model_file)
 
-    def integers(self, path: pathlib.Path) -> dict[str, Any]:
-        """How much of an artefact's graph is in integers; {} where that is not counted."""
-        return self.count_integers(path / self.model_file)
-
 
 # Tolerances are several times what good files were measured to differ by. Files that a runtime
 # computes wrongly, or that are quantised for wrong ranges, move 0.06 to 0.8 of the probability.
 KINDS: dict[str, Kind] = {
-    "float32": Kind(copy_source, EXACT),
-    "float16": Kind(write_float16, 0.01),
+    "float32": Kind(copy_source, EXACT, gpu_tolerance=1e-4),
+    "float16": Kind(write_float16, 0.01, gpu_tolerance=1e-4),
     "dynamic": Kind(write_dynamic, mean_tolerance=0.1),
     "int8": Kind(write_int8, mean_tolerance=0.1),
     "int8-full": Kind(write_int8_full, mean_tolerance=0.1),
@@ -165,6 +174,7 @@ FORMATS = {
         finish=nothing_to_add,
         runtime="savedmodel",
         float_input=normalised_input,
+        least_runtime="TensorFlow 2.12",
         finish_target=write_kit,
     ),
     "tflite": Format(
@@ -174,7 +184,7 @@ FORMATS = {
         finish=finish,
         runtime="tflite",
         count_operations=count_operations,
-        count_integers=count_integer_operations,
+        devices=tflite_devices,
     ),
     "onnx": Format(
         target=onnx_file,
@@ -187,6 +197,7 @@ FORMATS = {
         },
         finish=onnx_files.add_properties,
         runtime="onnx",
+        least_runtime="onnxruntime 1.15",
         count_operations=count_onnx_operations,
     ),
     "coreml": Format(
@@ -211,6 +222,6 @@ FORMATS = {
         runtime="tflite",  # verified in LiteRT: no browser needed
         model_file=MODEL,
         count_operations=count_operations,
-        count_integers=count_integer_operations,
+        devices=tflite_devices,
     ),
 }

@@ -44,7 +44,7 @@ class Images:
     files: list[bytes]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    source: str
+    source: str = ""
 
     def prepared_by(self, preprocessing: Preprocessing) -> "Images":
         """The same images for an input with this normalisation."""

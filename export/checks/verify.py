@@ -23,8 +23,13 @@ NOT_RUN: dict[str, Any] = {
     "max_difference": None,
     "tolerance": None,
     "milliseconds": {},
+    "cold_start_ms": None,
     "memory_mb": None,
 }
+
+
+# Fields of formats that are not asked which accelerators take them.
+NO_DEVICES: dict[str, Any] = {"integer": None, "gpu": None, "half_range": None}
 
 
 class RefusedError(InputError):
@@ -58,11 +63,13 @@ class Run:
     Attributes:
         answers: [(key of Samples.expected, array), ...]; a SavedModel has one for each signature.
         milliseconds: {threads: median time of one image}.
+        cold_start: milliseconds to load the artefact and run the first image, with one thread.
         memory: MB that the process grew by, at most, while it loaded the artefact and ran an image.
     """
 
     answers: list[tuple[str, np.ndarray]]
     milliseconds: dict[int, float]
+    cold_start: float
     memory: float
 
 
@@ -120,7 +127,7 @@ def judge(
 
     Returns:
         JSON-ready {"images", "source", "max_difference", "tolerance", "distance", "mean_tolerance",
-        "milliseconds", "memory_mb"} and the fields of the task; for classification
+        "milliseconds", "cold_start_ms", "memory_mb"} and the fields of the task; for classification
         "top1_agreement", "keras_accuracy", "accuracy", "change" and "interval" (of the change,
         95 %), fractions of 1.
     """
@@ -133,6 +140,7 @@ def judge(
         "mean_tolerance": mean_tolerance,
         **endpoints.judge(run.answers, samples.expected, samples.labels),
         "milliseconds": run.milliseconds,
+        "cold_start_ms": run.cold_start,
         "memory_mb": run.memory,
     }
 
@@ -173,4 +181,25 @@ def check(row: dict[str, Any], name: str, endpoints: Endpoints, options: Options
         raise RefusedError(
             f"{name} {loss}: more than max_drop={options.max_drop} is lost; "
             f"--allow-drop publishes it anyway."
+        )
+
+
+def check_gpu(gpu: dict[str, Any] | None, name: str, tolerance: float) -> None:
+    """Refuses an artefact that a GPU takes and computes wrongly.
+
+    Args:
+        gpu: GpuRun as a dict, or None where there is no GPU engine.
+        name: of the artefact, for the message.
+        tolerance: the largest difference from the CPU's answers that passes.
+
+    Raises:
+        RefusedError: with the difference.
+    """
+    if gpu is None or gpu["max_difference"] is None:
+        return
+    difference = gpu["max_difference"]
+    if not difference <= tolerance:  # "not": NaN passes no comparison
+        raise RefusedError(
+            f"{name} answers differently on LiteRT's GPU engine ({gpu['device']}) and on the CPU: "
+            f"the largest difference is {difference:.1e}, tolerance {tolerance:.0e}."
         )
