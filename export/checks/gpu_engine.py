@@ -72,13 +72,17 @@ def run_gpu_engine(
     device = re.search(r"Selected adapter: ([^,(]+)", log)
     if device is None:
         return None
+    name = device[1].strip()
+    if not result.returncode:
+        found = pickle.loads(result.stdout)
+        difference = max(float(np.abs(found[key] - answers[key]).max()) for key in found)
+        return GpuRun(name, operations, 0, [], difference)
     counts = re.search(r"(\d+) operations will run on the GPU, and the remaining (\d+)", log)
-    on_gpu, on_cpu = map(int, counts.groups()) if counts else (operations, 0)
-    found = {} if result.returncode else pickle.loads(result.stdout)
-    difference = None
-    if found and not on_cpu:
-        difference = max(float(np.abs(found[name] - answers[name]).max()) for name in found)
-    return GpuRun(device[1].strip(), on_gpu, on_cpu, _reasons(log), difference)
+    if counts is None:
+        crash = re.findall(r"^F\d{4} .*\] (.+)$", log, re.MULTILINE)
+        return GpuRun(name, 0, operations, [f"the engine crashes: {line}" for line in crash], None)
+    on_gpu, on_cpu = map(int, counts.groups())
+    return GpuRun(name, on_gpu, on_cpu, _reasons(log), None)
 
 
 def _reasons(log: str) -> list[str]:
