@@ -21,7 +21,7 @@ from tabulate import tabulate
 
 from benchmarks.machine import describe_machine
 from export.checks.verify import Samples
-from export.export import load_subject, prepared
+from export.export import load, load_subject, prepared
 from export.formats import FORMATS
 from export.onnx.quantize import (
     STATIC,
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("model", help="a .keras file in a run folder")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    subject = load_subject(arguments.model, "", "", 1000, Options())
+    subject = load_subject(*load(arguments.model, Options()), "", "", 1000, Options())
     rows = []
     with prepared(subject, "onnx") as source, tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.onnx"

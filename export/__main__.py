@@ -4,7 +4,9 @@ import argparse
 import dataclasses
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
+from export.chatter import hide_chatter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no information from TensorFlow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
             data_dir=arguments.data_dir,
             count=arguments.images,
             options=Options(**options),
+            replace=arguments.replace,
         )
 
 
@@ -42,6 +45,11 @@ def _parser():
     parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove the export of another model from the folder",
+    )
+    parser.add_argument(
         "--format",
         nargs="+",
         default=["savedmodel", "tflite"],
@@ -51,8 +59,8 @@ def _parser():
         "--quantization",
         nargs="+",
         default=["float32"],
-        help="float32, float16, dynamic, int8, int16x8, or all; each format is written in those "
-        "that it has; float32 by default",
+        help="float32, float16, dynamic, int8, int8-full, int16x8, or all; each format is written "
+        "in those that it has; float32 by default",
     )
     parser.add_argument(
         "--merge-tokens",
@@ -94,10 +102,31 @@ def _parser():
     files.add_argument(
         "--preprocess",
         default="in-graph",
-        help="in-graph, to take uint8 pixels, or none, to take float32 that the caller normalises",
+        help="in-graph, to take pixels, or none, to take float32 that the caller normalises",
+    )
+    files.add_argument(
+        "--input-type",
+        default="uint8",
+        help="of pixels, 0 to 255: uint8, the default, or float32",
     )
     files.add_argument(
         "--batch", type=int, help="images per call; one in .tflite, any number in .onnx by default"
+    )
+    files.add_argument(
+        "--output-type",
+        default="uint8",
+        help="of the answer of an int8-full file: uint8, or int8",
+    )
+    files.add_argument(
+        "--gelu",
+        default="exact",
+        help="in an int8-full file: exact, or sigmoid, for accelerators without GELU",
+    )
+    files.add_argument(
+        "--least-runtime",
+        default="",
+        metavar="VERSION",
+        help="the oldest TensorFlow Lite that has to run .tflite files: 2.14; today's by default",
     )
     serving = parser.add_argument_group("SavedModels")
     serving.add_argument("--top-k", type=int, default=5, help="labels to return; 5 by default")
@@ -131,4 +160,5 @@ def _names(names, table, what):
 
 
 if __name__ == "__main__":
+    hide_chatter()
     main()

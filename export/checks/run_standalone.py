@@ -87,11 +87,20 @@ def ask_tflite(
         std: of each channel, likewise.
 
     Returns:
-        {output: array (count, ...)}.
+        {output: array (count, ...)}, float32 also where the file returns integers.
     """
     runner = interpreter.get_signature_runner()
     answers = [runner(**inputs) for inputs in feeds(interpreter, pixels, mean, std)]
-    return _concatenate(answers, len(pixels))
+    details = runner.get_output_details()
+    return {
+        name: _in_floats(array, *details[name]["quantization"])
+        for name, array in _concatenate(answers, len(pixels)).items()
+    }
+
+
+def _in_floats(array, scale, zero_point):
+    """The numbers that integers stand for; a scale of 0 is that of floats."""
+    return (array.astype("float32") - zero_point) * np.float32(scale) if scale else array
 
 
 def feeds(

@@ -103,7 +103,11 @@ def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
 
 
 def judge(
-    run: Run, samples: Samples, endpoints: Endpoints, tolerance: float | None = None
+    run: Run,
+    samples: Samples,
+    endpoints: Endpoints,
+    tolerance: float | None = None,
+    mean_tolerance: float | None = None,
 ) -> dict[str, Any]:
     """Compares what an artefact did with what the Keras model does.
 
@@ -111,22 +115,35 @@ def judge(
         run: Run.
         samples: Samples.
         endpoints: of the model's task.
-        tolerance: the largest difference that passes, see `Format`; None for any.
+        tolerance: the largest difference that passes, see `Kind`; None for any.
+        mean_tolerance: the largest distance that passes, likewise.
 
     Returns:
-        JSON-ready {"images", "source", "max_difference", "tolerance", "milliseconds", "memory_mb"}
-        and the fields of the task; for classification "top1_agreement", "keras_accuracy",
-        "accuracy", "change" and "interval" (of the change, 95 %), fractions of 1.
+        JSON-ready {"images", "source", "max_difference", "tolerance", "distance", "mean_tolerance",
+        "milliseconds", "memory_mb"} and the fields of the task; for classification
+        "top1_agreement", "keras_accuracy", "accuracy", "change" and "interval" (of the change,
+        95 %), fractions of 1.
     """
     return {
         "images": len(samples.pixels),
         "source": samples.source,
         "max_difference": largest_difference(run.answers, samples.expected),
         "tolerance": tolerance,
+        "distance": _distance(run, samples, endpoints),
+        "mean_tolerance": mean_tolerance,
         **endpoints.judge(run.answers, samples.expected, samples.labels),
         "milliseconds": run.milliseconds,
         "memory_mb": run.memory,
     }
+
+
+def _distance(run, samples, endpoints):
+    """The mean distance of an artefact's answers to pixels, or to files."""
+    return max(
+        endpoints.distance(array, samples.expected[name])
+        for name, array in run.answers
+        if name.startswith(f"{endpoints.output} of ")
+    )
 
 
 def check(row: dict[str, Any], name: str, endpoints: Endpoints, options: Options) -> None:
@@ -141,12 +158,16 @@ def check(row: dict[str, Any], name: str, endpoints: Endpoints, options: Options
     Raises:
         RefusedError: with the reason.
     """
-    difference, tolerance = row["max_difference"], row["tolerance"]
-    if tolerance and not difference <= tolerance:  # "not": NaN passes no comparison
-        raise RefusedError(
-            f"{name} answers differently from Keras: the largest difference is {difference:.1e}, "
-            f"tolerance {tolerance:.0e}."
-        )
+    measured = (
+        ("largest difference", row["max_difference"], row["tolerance"]),
+        ("mean distance", row["distance"], row["mean_tolerance"]),
+    )
+    for what, difference, tolerance in measured:
+        if tolerance and not difference <= tolerance:  # "not": NaN passes no comparison
+            raise RefusedError(
+                f"{name} answers differently from Keras: the {what} is {difference:.1e}, "
+                f"tolerance {tolerance:.0e}."
+            )
     loss = endpoints.loss(row, options)
     if loss and not options.allow_drop:
         raise RefusedError(

@@ -6,7 +6,6 @@ and no others, so that other runtimes read the files, too.
 
 import contextlib
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +26,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from export.checks.run_standalone import onnx_feeds
 from export.quiet import quiet
 from export.source import Source
+from vit_keras.utils.files import temporary_folder
 
 # Operations whose squares and exponentials leave the range of half floats, and those that
 # onnxruntime's processors have for float32 alone.
@@ -110,7 +110,7 @@ def products_of_activations(path: pathlib.Path) -> list[str]:
 @contextlib.contextmanager
 def with_shapes(source: Source) -> Iterator[pathlib.Path]:
     """A temporary copy of a source with the shapes of all tensors, which the quantisers need."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "inferred.onnx"
+    with temporary_folder() as folder:
+        path = folder / "inferred.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(onnx.load(source.path)), path)
         yield path

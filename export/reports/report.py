@@ -7,6 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from export.endpoints import ENDPOINTS
+from vit_keras.utils.errors import InputError, first_line
 from vit_keras.utils.files import write_json, write_text
 
 Row = dict[str, Any]
@@ -52,34 +53,81 @@ def _threads(count: int) -> str:
     return "ms, 1 thread" if count == 1 else f"ms, {count} threads"
 
 
+def read_report(out: pathlib.Path) -> dict[str, Any] | None:
+    """Reads report.json.
+
+    Args:
+        out: the folder of the export.
+
+    Returns:
+        {"model": {"sha256", "name", "description"}, "artefacts": rows, "earlier_versions": paths
+        of other models' SavedModels}; None where there is no such file. Artefacts that no longer
+        exist are left out.
+
+    Raises:
+        InputError: for a file that is broken or of another version of this project.
+    """
+    path = out / "report.json"
+    if not path.exists():
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        rows, versions = report["artefacts"], report["earlier_versions"]
+        for name in [row["path"] for row in rows] + versions:
+            if pathlib.PurePath(name).is_absolute() or ".." in pathlib.PurePath(name).parts:
+                raise ValueError(name)  # rows name files that may be removed
+        format_report(report)  # finds fields that are missing
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a report of this version's export ({type(error).__name__}: "
+            f"{first_line(error)}). Export to another folder, or delete this one."
+        ) from error
+    return {
+        "model": report["model"],
+        "artefacts": [row for row in rows if (out / row["path"]).exists()],
+        "earlier_versions": [name for name in versions if (out / name).exists()],
+    }
+
+
+def write_report(
+    out: pathlib.Path, model: dict[str, str], rows: list[Row], earlier_versions: list[str]
+) -> None:
+    """Writes report.json and, if there are rows, report.md; arguments as `read_report` returns."""
+    report = {"model": model, "artefacts": rows, "earlier_versions": earlier_versions}
+    write_json(out / "report.json", report)
+    if rows:
+        write_text(out / "report.md", format_report(report))
+
+
 def add_to_report(out: pathlib.Path, row: Row) -> None:
     """Adds a row to report.json and report.md; drops rows of artefacts that no longer exist.
 
     Args:
-        out: the folder of the export.
+        out: the folder of the export, with a report.json of the same model.
         row: what `publish` returned, with the artefact's "path" in the folder.
     """
-    table = out / "report.json"
-    rows = json.loads(table.read_text(encoding="utf-8")) if table.exists() else []
-    rows = [old for old in rows if old["path"] != row["path"] and (out / old["path"]).exists()]
-    rows.append(row)
-    write_json(table, rows)
-    write_text(out / "report.md", format_report(rows))
+    report = read_report(out) or {}
+    rows = [old for old in report["artefacts"] if old["path"] != row["path"]]
+    write_report(out, report["model"], [*rows, row], report["earlier_versions"])
 
 
-def format_report(rows: list[Row]) -> str:
-    """The table of all artefacts and how to read it, Markdown."""
-    text = ["# Export", "", format_table(rows)]
+def format_report(report: dict[str, Any]) -> str:
+    """What `read_report` returns as Markdown: a table of the artefacts, and how to read it."""
+    model, rows = report["model"], report["artefacts"]
+    text = ["# Export", "", f"Model: {model['name']}, SHA-256 {model['sha256']}.", ""]
+    if rows:
+        text.append(format_table(rows))
     run = [row for row in rows if row["max_difference"] is not None]
     if run:
         text.append((ENDPOINTS[run[-1]["task"]].note + NOTES).format_map(run[-1]))
     text.append("")
     for row in rows:
-        weights = f": {row['model']}" if row["model"] else ""
-        text.append(f"- {row['path']}{weights}")
+        text.append(f"- {row['path']}: {_described(row)}")
+    for name in report["earlier_versions"]:
+        text.append(f"- {name}: an earlier version, of another model")
     for row in rows:
         if row["search"]:
-            heading = f"## What stayed in float in {row['path']}"
+            heading = f"## How {row['path']} is quantised"
             text += ["", heading, "", _format_search(row["search"])]
     for row in rows:
         if row["operations"]:
@@ -88,12 +136,19 @@ def format_report(rows: list[Row]) -> str:
     return "\n".join(text) + "\n"
 
 
+def _described(row: Row) -> str:
+    """Where an artefact's weights are from, and its SHA-256."""
+    digest = f"SHA-256 {row['sha256']}"
+    return f"{row['model']}; {digest}" if row["model"] else digest
+
+
 def _format_search(search: dict[str, Any]) -> str:
-    """What `write_int8` returned, Markdown."""
+    """What `IntegerSearch` returned, Markdown."""
     scan = [
         {
             "part": row["part"],
-            "distance": f"{row['distance']:.4f}",
+            "statistic": row["statistic"],
+            "distance": "" if row["distance"] is None else f"{row['distance']:.4f}",
             "in float": "yes" if row["in_float"] else "",
         }
         for row in search["scan"]
@@ -103,8 +158,10 @@ def _format_search(search: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Calibrated on {images['calibration']}; chosen on {images['search']}.",
-            "Distance: how far answers move when only this part is in int8; of a classifier, the "
-            "probability that moves to other classes.",
+            "Statistic: what a part's results are quantised for, the range of their values in all "
+            "calibration images, the average range of an image, or percentiles. Distance: how far "
+            "answers move when only this part is in integers; of a classifier, the probability "
+            "that moves to other classes. It is measured where parts have to stay in float.",
             "",
             _markdown(scan, headers="keys"),
             "",

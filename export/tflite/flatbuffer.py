@@ -69,6 +69,11 @@ def read_floats(buffer: schema.BufferT) -> np.ndarray:
     return np.frombuffer(buffer.data.tobytes(), "float32")
 
 
+def read_ints(buffer: schema.BufferT) -> np.ndarray:
+    """The data of a buffer as int32 numbers."""
+    return np.frombuffer(buffer.data.tobytes(), "int32")
+
+
 def float_data(numbers: np.ndarray) -> np.ndarray:
     """Numbers -> the data of a buffer, float32."""
     return np.frombuffer(numbers.astype("float32").tobytes(), "uint8")
@@ -108,6 +113,53 @@ def add_constant(
         )
     )
     return len(graph.tensors) - 1
+
+
+def add_tensor(graph: schema.SubGraphT, shape: list[int], name: bytes) -> int:
+    """Adds a float32 tensor, which an operation computes, to a graph; returns its index."""
+    graph.tensors.append(schema.TensorT(shape, schema.TensorType.FLOAT32, 0, name, hasRank=True))
+    return len(graph.tensors) - 1
+
+
+def make_operator(
+    model: schema.ModelT, name: str, inputs: list[int], output: int, options: object = None
+) -> schema.OperatorT:
+    """Makes an operation.
+
+    Args:
+        model: the tables of the file; the operation's code is added if it is not there.
+        name: of the operation, as in schema.BuiltinOperator.
+        inputs: indices of tensors.
+        output: index of a tensor.
+        options: its table of options, such as schema.MulOptionsT(), or None.
+    """
+    code = getattr(schema.BuiltinOperator, name)
+    operator = schema.OperatorT(operator_index(model, code), inputs, [output])
+    if options is not None:
+        kind = type(options).__name__.removesuffix("T")
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+        operator.builtinOptions = options
+    return operator
+
+
+def make_reshape(
+    model: schema.ModelT, graph: schema.SubGraphT, source: int, result: int
+) -> schema.OperatorT:
+    """Makes the operation that gives a tensor another one's shape."""
+    tensor = graph.tensors[result]
+    shape = np.array(tensor.shape, "int32")
+    constant = add_constant(model, graph, shape, tensor.name + b"/shape")
+    options = schema.ReshapeOptionsT(shape)
+    return make_operator(model, "RESHAPE", [source, constant], result, options)
+
+
+def replace_operators(
+    graph: schema.SubGraphT, old: list[schema.OperatorT], new: list[schema.OperatorT]
+) -> None:
+    """Puts operations in the place of others, which follow each other."""
+    place = graph.operators.index(old[0])
+    graph.operators = [operator for operator in graph.operators if operator not in old]
+    graph.operators[place:place] = new
 
 
 def drop_unused_tensors(model: schema.ModelT, number: int) -> None:

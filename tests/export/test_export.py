@@ -22,7 +22,7 @@ from vit_keras import InputError
 
 
 def test_all_formats_are_written_verified_and_reported(exported, formats):
-    rows = json.loads((exported / "out" / "report.json").read_text())
+    rows = json.loads((exported / "out" / "report.json").read_text())["artefacts"]
 
     assert [row["format"] for row in rows] == formats
     for row in rows:
@@ -85,7 +85,7 @@ def test_an_export_to_a_relative_folder_keeps_earlier_rows_of_its_report(
     main([str(exported / "model.keras"), "--format", "tflite", "--out", "out"])
 
     assert (out / "model.tflite").exists()
-    rows = json.loads((out / "report.json").read_text())
+    rows = json.loads((out / "report.json").read_text())["artefacts"]
     assert [row["path"] for row in rows] == ["saved_model/1", "model.tflite"]
 
 
@@ -102,7 +102,7 @@ def test_an_artefact_that_differs_from_keras_is_not_published(exported, tmp_path
         export_model(exported / "model.keras", ["tflite"], tmp_path)
 
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"model.tflite", "labels.txt", "model_card.md"}
+    assert names == {"model.tflite"}
     assert (tmp_path / "model.tflite").read_bytes() == b"the earlier file"
 
 
@@ -160,6 +160,6 @@ def test_every_model_option_exports_to_every_format(options, formats, photograph
 
     export_model(tmp_path / "model.keras", formats, tmp_path / "out", data=str(photographs / "red"))
 
-    rows = json.loads((tmp_path / "out" / "report.json").read_text())
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["artefacts"]
     assert [row["format"] for row in rows] == formats
     assert all(row["max_difference"] <= 2e-5 for row in rows)

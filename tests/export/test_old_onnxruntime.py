@@ -62,7 +62,7 @@ def files(tmp_path_factory):
         for name, fields in MODELS.items():
             model = inference_model(classifier(Preprocessing((16, 24), **NORMALISATION), **fields))
             data = (pixels, np.arange(60) % 7)
-            subject = load_subject(model, data, "", 60, Options())
+            subject = load_subject(model, None, data, "", 60, Options())
             source = Source(folder / f"{name}-float32.onnx", model, subject.images, Options())
             FORMATS["onnx"].write(model, source.path, source.options)
             for kind in KINDS.keys() - {"float32"}:
