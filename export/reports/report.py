@@ -36,7 +36,7 @@ DEVICES = """
 def format_table(rows: list[Row]) -> str:
     """Rows that `publish` returned, each with its "path", as a Markdown table."""
     cells = [_cells(row) for row in rows]
-    headers = max(cells, key=len)  # an artefact that was not run has fewer
+    headers = max(cells, key=len, default={})  # an artefact that was not run has fewer
     return _markdown([[row.get(name, "not run") for name in headers] for row in cells], headers)
 
 
