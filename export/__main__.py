@@ -98,6 +98,12 @@ def _parser():
         action="store_true",
         help="also return how much each patch of an image counts",
     )
+    parser.add_argument(
+        "--embed",
+        action="store_true",
+        help="also return the features that the head reads, for search: in .tflite as the "
+        "signature embed; a SavedModel always has it",
+    )
     files = parser.add_argument_group(".tflite and .onnx files")
     files.add_argument(
         "--preprocess",

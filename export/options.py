@@ -23,6 +23,8 @@ class Options:
             cannot pass uint8, such as LiteRT's CompiledModel in Kotlin.
         batch: images per call of such a file; None for one in .tflite, any number in .onnx.
         attention: whether artefacts also return how much each patch counted.
+        embed: whether .tflite and .onnx files also return the features that the head reads, by the
+            signature `embed` or as one more output.
         top_k: number of labels that a SavedModel returns.
         max_pixels: size of the largest image that a SavedModel decodes, pixels; larger ones are
             refused, so that a small file cannot take all memory.
@@ -46,6 +48,7 @@ class Options:
     input_type: str = "uint8"
     batch: int | None = None
     attention: bool = False
+    embed: bool = False
     top_k: int = 5
     max_pixels: int = 50_000_000
     jit_compile: bool = False

@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from export.checks.gpu_engine import run_gpu_engine
-from export.checks.run_standalone import feeds
+from export.checks.run_standalone import feeds, first_signature
 from export.checks.verify import Run, Samples
 from export.images import Images
 from export.tflite.flatbuffer import count_operations, read_model
@@ -46,7 +46,11 @@ def tflite_devices(
         answers = {
             name.removesuffix(" of pixels"): array[:GPU_IMAGES] for name, array in run.answers
         }
-        gpu = run_gpu_engine(path, sum(count_operations(path).values()), answers, images)
+        runner = interpreter.get_signature_runner(first_signature(interpreter))
+        scales = {
+            name: details["quantization"] for name, details in runner.get_output_details().items()
+        }
+        gpu = run_gpu_engine(path, sum(count_operations(path).values()), answers, images, scales)
     integer = count_integer_operations(path)
     half_range = None
     if not integer["integer"]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from export.checks.run_standalone import in_floats
+
 SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json"
 SECONDS = 600  # to compile all kernels and run all images, at most
 
@@ -43,7 +45,11 @@ class GpuRun:
 
 
 def run_gpu_engine(
-    path: str | pathlib.Path, operations: int, answers: dict[str, np.ndarray], images: np.ndarray
+    path: str | pathlib.Path,
+    operations: int,
+    answers: dict[str, np.ndarray],
+    images: np.ndarray,
+    scales: dict[str, tuple[float, int]] | None = None,
 ) -> GpuRun | None:
     """Compiles a file for the GPU engine, and compares its answers with the CPU's.
 
@@ -52,6 +58,7 @@ def run_gpu_engine(
         operations: the number of operations in it.
         answers: {output: array (count, ...)}, the CPU's.
         images: (count, height, width, channels), as the file takes them.
+        scales: {output: (scale, zero point)} of outputs in integers.
 
     Returns:
         GpuRun; None on a machine without an engine.
@@ -74,7 +81,10 @@ def run_gpu_engine(
         return None
     name = device[1].strip()
     if not result.returncode:
-        found = pickle.loads(result.stdout)
+        found = {
+            key: in_floats(array, *(scales or {}).get(key, (0, 0)))
+            for key, array in pickle.loads(result.stdout).items()
+        }
         difference = max(float(np.abs(found[key] - answers[key]).max()) for key in found)
         return GpuRun(name, operations, 0, [], difference)
     counts = re.search(r"(\d+) operations will run on the GPU, and the remaining (\d+)", log)

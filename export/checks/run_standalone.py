@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+EMBED = "embed"  # the signature of features, besides that of the answer
 BATCH_SIZE = 32  # for artefacts that take any number of images
 
 # What a runtime loads: a function that runs once and returns the number of images it ran, and one
@@ -77,7 +78,14 @@ def load_tflite(
         interpreter.invoke()
         return interpreter.get_input_details()[0]["shape"][0]
 
-    return once, lambda: _of_pixels(ask_tflite(interpreter, pixels, mean, std))
+    def answer():
+        answers = [
+            ask_tflite(interpreter, pixels, mean, std, signature)
+            for signature in interpreter.get_signature_list()
+        ]
+        return [pair for outputs in answers for pair in _of_pixels(outputs)]
+
+    return once, answer
 
 
 def ask_tflite(
@@ -85,6 +93,7 @@ def ask_tflite(
     pixels: np.ndarray,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    signature: str = "",
 ) -> dict[str, np.ndarray]:
     """Runs a .tflite file on images.
 
@@ -93,20 +102,26 @@ def ask_tflite(
         pixels: uint8 (count, height, width, channels).
         mean: of each channel, by which images are normalised, fractions of 255.
         std: of each channel, likewise.
+        signature: its name; "" for the first one of the file.
 
     Returns:
         {output: array (count, ...)}, float32 also where the file returns integers.
     """
-    runner = interpreter.get_signature_runner()
+    runner = interpreter.get_signature_runner(signature or first_signature(interpreter))
     answers = [runner(**inputs) for inputs in feeds(interpreter, pixels, mean, std)]
     details = runner.get_output_details()
     return {
-        name: _in_floats(array, *details[name]["quantization"])
+        name: in_floats(array, *details[name]["quantization"])
         for name, array in _concatenate(answers, len(pixels)).items()
     }
 
 
-def _in_floats(array, scale, zero_point):
+def first_signature(interpreter: Any) -> str:
+    """The name of a file's answer: its only signature, or the one that is not `embed`."""
+    return next(name for name in interpreter.get_signature_list() if name != EMBED)
+
+
+def in_floats(array: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
     """The numbers that integers stand for; a scale of 0 is that of floats."""
     return (array.astype("float32") - zero_point) * np.float32(scale) if scale else array
 
@@ -118,7 +133,8 @@ def feeds(
     std: tuple[float, ...] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields images as {name of the input: a batch as the file takes it}; zeros pad the last."""
-    ((name, details),) = interpreter.get_signature_runner().get_input_details().items()
+    runner = interpreter.get_signature_runner(first_signature(interpreter))
+    ((name, details),) = runner.get_input_details().items()
     for batch in _batches(pixels, details["shape"][0]):
         floats = details["dtype"] == np.float32
         yield {name: _normalise(batch, mean, std) if floats else batch}

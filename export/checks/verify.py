@@ -79,7 +79,7 @@ def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
     Args:
         model: the trained model.
         images: Images.
-        options: Options; attention is used.
+        options: Options; attention and embed are used.
 
     Returns:
         Samples with every output that an artefact may have.
@@ -101,7 +101,10 @@ def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
         f"{endpoints.raw} of pixels": of_pixels,
     }
     for extra in endpoints.saved_model_extras(model, options):
-        expected[f"{extra.output} of files"] = ask(tf.function(extra.build()), sized)
+        function = tf.function(extra.build())
+        expected[f"{extra.output} of files"] = ask(function, sized)
+        if options.embed:
+            expected[f"{extra.output} of pixels"] = ask(function, images.pixels)
     for extra in endpoints.extras(model, options):
         function = tf.function(extra.build())
         expected[f"{extra.output} of files"] = ask(function, sized)

@@ -18,17 +18,19 @@ def pixel_function(
 
     Args:
         model: the model as exported.
-        options: Options; preprocess, input_type and attention are used.
+        options: Options; preprocess, input_type, attention and embed are used.
         batch: images per call, or None for any number.
 
     Returns:
         a function of images (batch, height, width, channels) that returns {name: tensor}, for a ViT
         with classes {"probabilities": float32 (batch, classes)} and with options.attention
-        {"attention": float32 (batch, rows, columns)}; and the TensorSpec of its argument, which is
+        {"attention": float32 (batch, rows, columns)}, with options.embed {"embedding": float32
+        (batch, width)}; and the TensorSpec of its argument, which is
         called `images`.
     """
     endpoints = endpoints_of(model)
-    extras = {extra.output: extra.build() for extra in endpoints.extras(model, options)}
+    more = endpoints.saved_model_extras(model, options) if options.embed else []
+    extras = {extra.output: extra.build() for extra in endpoints.extras(model, options) + more}
     in_graph = options.preprocess == "in-graph"
     input_type = options.input_type if in_graph else "float32"
 

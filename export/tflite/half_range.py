@@ -27,7 +27,7 @@ def check_half_range(path: str | pathlib.Path, images: Images) -> dict[str, Any]
         reciprocal square root, the variances of norms, fall below 6.1e-5}.
     """
     model = read_model(path)
-    (graph,) = model.subgraphs
+    graph = model.subgraphs[0]
     variances = {
         graph.tensors[operator.inputs[0]].name.decode()
         for operator in graph.operators

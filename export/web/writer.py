@@ -67,7 +67,10 @@ def write_page_model(model: keras.Model, path: pathlib.Path, options: Options) -
         path: the file to write.
         options: Options; attention is used.
     """
-    write_tflite(model, path, dataclasses.replace(options, preprocess="in-graph", batch=1))
+    for_pages = dataclasses.replace(
+        options, preprocess="in-graph", input_type="uint8", batch=1, embed=False
+    )
+    write_tflite(model, path, for_pages)
 
 
 def in_folder(

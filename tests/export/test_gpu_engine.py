@@ -13,6 +13,7 @@ from export.checks.gpu_engine import SWIFTSHADER, run_gpu_engine
 from export.checks.run_standalone import ask_tflite, feeds
 from export.endpoints import inference_model
 from export.endpoints.pixels import input_preprocessing
+from export.export import export_artefact
 from export.options import Options
 from export.source import Source
 from export.tflite.convert import write_tflite
@@ -82,3 +83,22 @@ def test_every_family_runs_wholly_and_correctly_on_the_gpu(name, crops, tmp_path
         assert (run.cpu_operations, run.refused) == (0, [])
         assert run.max_difference <= 1e-4
         assert np.ptp(answers["probabilities"], axis=0).max() > 1e-3  # images differ in answers
+
+
+@pytest.mark.parametrize("options", [{}, {"distilled": True}, {"pooling": "map"}])
+def test_files_in_integers_run_wholly_on_the_gpu(options, tmp_path):
+    random = np.random.default_rng(0)
+    data = random.integers(0, 256, (60, 16, 16, 3), "uint8"), np.arange(60) % 5
+    model = tiny_model(image_size=(16, 16), **options)
+
+    row = export_artefact(
+        model,
+        "tflite",
+        tmp_path / "model",
+        Options(allow_drop=True),
+        quantization="int8-full",
+        data=data,
+    )
+
+    assert (row["gpu"]["cpu_operations"], row["gpu"]["refused"]) == (0, [])
+    assert row["gpu"]["max_difference"] <= 0.05  # 13 steps of the answer, 1 / 256 each

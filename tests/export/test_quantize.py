@@ -224,7 +224,7 @@ def test_tflite_2_14_gives_the_labels_of_keras(
     code = """
 import numpy, tflite_runtime.interpreter as tflite
 interpreter = tflite.Interpreter("model.tflite")
-classify = interpreter.get_signature_runner()
+classify = interpreter.get_signature_runner("classify")
 answers = [classify(images=image[None])["probabilities"] for image in numpy.load("pixels.npy")]
 numpy.save("answers.npy", numpy.concatenate(answers))
 """
