@@ -51,7 +51,7 @@ def test_a_full_temporary_folder_is_one_line(exported, small_disk, tmp_path):
     assert error.startswith(f"Error: cannot write {small_disk}: No space left on device; ")
     assert error.endswith("set TMPDIR to a folder on another disk")
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
-    assert not [path for path in small_disk.glob(".vit_keras-*")]
+    assert not list(small_disk.glob(".vit_keras-*"))
 
 
 def test_a_file_that_becomes_too_large_is_one_line(exported, tmp_path):
