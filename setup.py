@@ -10,9 +10,9 @@ APP = [
     "tensorflow>=2.20,<2.22",
     "tensorflow-datasets>=4.9.9,<5",
     "importlib_resources>=6",  # tensorflow-datasets 4.9.10 imports it and does not say so
-    "ai-edge-litert>=2.1,<3",
-    "ai-edge-quantizer>=0.10,<0.12",
+    "ai-edge-litert>=2.3,<3",
     "flatbuffers>=25.9",
+    "litert-quantizer>=0.11,<0.12",
     "markdown-it-py>=3",
     "matplotlib>=3.9",
     "onnx>=1.17",
@@ -26,6 +26,7 @@ APP = [
     "tensorboard>=2.20,<2.22",
     "tf2onnx>=1.17",
 ]
+COREML = ["coremltools>=9,<10"]
 HUB = ["huggingface_hub>=0.30"]
 TEST = [
     *HUB,
@@ -66,6 +67,7 @@ setup(
     install_requires=["keras>=3.12,<4", "numpy>=2", "safetensors>=0.5"],
     extras_require={
         "app": APP,  # training and export
+        "coreml": COREML,  # export --format coreml
         "hub": HUB,  # hf:// addresses
         "test": APP + TEST,
         # What written weights are read with, in the slow tests; torch also reads .pth files.

@@ -85,7 +85,7 @@ def quantised(kind: str, config: "ViTConfig", folder: pathlib.Path) -> Written:
 
     source, model = tflite(config, folder)
     path = folder / "quantised.tflite"
-    KINDS[kind](Source(source, model, {}, Options()), path)
+    KINDS[kind].write(Source(source, model, {}, Options()), path)
     return path, model
 
 

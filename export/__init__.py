@@ -160,7 +160,7 @@ def to_onnx(
     Args:
         model: the model, or the path of its .keras file.
         path: the file to write.
-        quantization: "float32" or "dynamic".
+        quantization: "float32", "float16", "dynamic" or "int8".
         merge_tokens: patches that every block merges into others, for speed; 0 for none.
         data: images to verify on: a dataset or folder as for `python -m training fit --data`, or
             (uint8 images (count, height, width, channels), labels (count,)); by default those that

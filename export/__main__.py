@@ -53,14 +53,14 @@ def _parser():
         "--format",
         nargs="+",
         default=["savedmodel", "tflite"],
-        help="savedmodel, tflite, onnx, web, or all; savedmodel and tflite by default",
+        help="savedmodel, tflite, onnx, coreml, web, or all; savedmodel and tflite by default",
     )
     parser.add_argument(
         "--quantization",
         nargs="+",
         default=["float32"],
-        help="float32, float16, dynamic, int8, int16x8, or all; each format is written in those "
-        "that it has; float32 by default",
+        help="float32, float16, dynamic, int8, int8-full, int16x8, or all; each format is written "
+        "in those that it has; float32 by default",
     )
     parser.add_argument(
         "--merge-tokens",
@@ -102,10 +102,31 @@ def _parser():
     files.add_argument(
         "--preprocess",
         default="in-graph",
-        help="in-graph, to take uint8 pixels, or none, to take float32 that the caller normalises",
+        help="in-graph, to take pixels, or none, to take float32 that the caller normalises",
+    )
+    files.add_argument(
+        "--input-type",
+        default="uint8",
+        help="of pixels, 0 to 255: uint8, the default, or float32",
     )
     files.add_argument(
         "--batch", type=int, help="images per call; one in .tflite, any number in .onnx by default"
+    )
+    files.add_argument(
+        "--output-type",
+        default="uint8",
+        help="of the answer of an int8-full file: uint8, or int8",
+    )
+    files.add_argument(
+        "--gelu",
+        default="exact",
+        help="in an int8-full file: exact, or sigmoid, for accelerators without GELU",
+    )
+    files.add_argument(
+        "--least-runtime",
+        default="",
+        metavar="VERSION",
+        help="the oldest TensorFlow Lite that has to run .tflite files: 2.14; today's by default",
     )
     serving = parser.add_argument_group("SavedModels")
     serving.add_argument("--top-k", type=int, default=5, help="labels to return; 5 by default")

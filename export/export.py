@@ -9,7 +9,15 @@ from typing import Any
 
 import keras
 
-from export.checks.verify import RefusedError, Samples, check, judge
+from export.checks.verify import (
+    NO_DEVICES,
+    NOT_RUN,
+    RefusedError,
+    Samples,
+    check,
+    check_gpu,
+    judge,
+)
 from export.digest import artefact_digest
 from export.endpoints import endpoints_of
 from export.folder import ExportFolder
@@ -195,7 +203,9 @@ def prepared(
         path = folder / "source"
         with step(f"converting to {name}", COSTS["convert"]):
             FORMATS[name].write(model, path, subject.options)
-        yield Source(path, model, subject.images, subject.options)
+        rule = FORMATS[name].float_input(model, subject.options)
+        images = {part: each.prepared_by(rule) for part, each in subject.images.items()}
+        yield Source(path, model, images, subject.options)
 
 
 def publish(
@@ -220,25 +230,23 @@ def publish(
 
     Returns:
         {"format", "quantization", "task", "merge_tokens", "bytes", "sha256", "operations": {name:
-        count}, "model": description of its weights, "search": details of an int8 search or None}
-        and what `judge` returns.
+        count}, "model": description of its weights, "search": details of a search or None}, what
+        `judge` returns, or NOT_RUN for a format that has no runtime here, and "least_runtime",
+        "integer", "gpu" and "half_range" of `tflite_devices`.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
     """
     model, row = source.model, FORMATS[name]
-    endpoints = endpoints_of(model)
-    merge_tokens = endpoints.merged_tokens(model)
     _make_folder_of(target)
     with replacing(target) as path:
         with step(f"{name} in {kind}: writing", COSTS[kind]):
-            search = row.kinds[kind](source, path)
+            search = row.kinds[kind].write(source, path)
             row.finish(model, path, source.options)
-        with step(f"{name} in {kind}: verifying", COSTS[row.runtime]):
-            run = row.run(path, samples, model.preprocessing)
-        exact = kind == "float32" and not merge_tokens
-        judgement = judge(run, samples, endpoints, row.tolerance if exact else None)
-        check(judgement, f"{name} in {kind}", endpoints, source.options)
+        judgement = NOT_RUN
+        if row.runtime:
+            with step(f"{name} in {kind}: verifying", COSTS[row.runtime]):
+                judgement = _verify(source, samples, name, kind, path)
         facts = {
             "bytes": _bytes_of(path),
             "sha256": artefact_digest(path),
@@ -251,12 +259,32 @@ def publish(
         "format": name,
         "quantization": kind,
         "task": model.task,
-        "merge_tokens": merge_tokens,
+        "merge_tokens": endpoints_of(model).merged_tokens(model),
         **facts,
+        **NO_DEVICES,
+        "least_runtime": row.least_runtime,
         "model": model.description,
         "search": search,
         **judgement,
     }
+
+
+def _verify(
+    source: Source, samples: Samples, name: str, kind: str, path: pathlib.Path
+) -> dict[str, Any]:
+    """Runs an artefact and judges it; raises RefusedError when it is not good enough."""
+    model, row = source.model, FORMATS[name]
+    endpoints = endpoints_of(model)
+    rule = row.float_input(model, source.options)
+    run = row.run(path, samples, rule)
+    limits = row.kinds[kind]
+    merged = endpoints.merged_tokens(model)
+    tolerances = (None, None) if merged else (limits.tolerance, limits.mean_tolerance)
+    judgement = judge(run, samples, endpoints, *tolerances)
+    check(judgement, f"{name} in {kind}", endpoints, source.options)
+    devices = row.devices(path / row.model_file, run, samples, rule)
+    check_gpu(devices.get("gpu"), f"{name} in {kind}", limits.gpu_tolerance)
+    return judgement | devices
 
 
 def _bytes_of(path: pathlib.Path) -> int:

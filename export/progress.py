@@ -23,11 +23,13 @@ COSTS = {
     "float32": 1,
     "float16": 1,
     "dynamic": 1,
-    "int8": 200,
+    "int8": 100,
+    "int8-full": 60,
     "int16x8": 20,
     "savedmodel": 80,
     "tflite": 10,
     "onnx": 10,
+    "": 0,  # formats that are not run
 }
 
 

@@ -42,6 +42,8 @@ NOT_RUN = {
     "python3 -m http.server": "runs until it is stopped",
     "python -m export runs/photos/model.keras --format web": "npm downloads LiteRT.js; tests of "
     "the web page do so",
+    "python -m export runs/photos/model.keras --format coreml": "needs an extra; tests/export/"
+    "test_coreml.py does so",
     "python -m training fit --resume": "needs an interrupted run; the tests of resuming make some",
     "python -m training data-service": "runs until it is stopped; the tests of scaling start one",
     "python -m training fit deit_s16": "needs ImageNet, and takes days",

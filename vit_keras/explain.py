@@ -72,10 +72,18 @@ def attention_rollout(model: keras.Model, images: Tensor, fusion: str = "mean") 
     weights = _attention_weights(model, images, [*names, *pools])
     fused = [FUSIONS[fusion](attention, axis=1) for attention in weights]
     tokens = roll_out(fused[: config.depth])
-    rows = [ops.matmul(pooled, tokens)[:, 0] for pooled in fused[config.depth :]]
+    rows = [_weighted_sum(pooled, tokens) for pooled in fused[config.depth :]]
     patches = sum(rows)[:, config.prefix_count :]  # (batch, patches)
     patches = patches / ops.sum(patches, axis=-1, keepdims=True)
     return ops.reshape(patches, (-1, *config.grid))
+
+
+def _weighted_sum(weights: Tensor, rows: Tensor) -> Tensor:
+    """Weights (batch or 1, 1, count) and rows (batch, count, tokens) -> (batch, tokens).
+
+    Not a matrix product: phones' GPUs refuse one whose first factor is a constant.
+    """
+    return ops.sum(ops.transpose(weights, (0, 2, 1)) * rows, axis=1)
 
 
 def roll_out(attentions: list[Tensor]) -> Tensor:

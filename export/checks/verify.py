@@ -16,6 +16,21 @@ from vit_keras.utils.errors import InputError
 
 BATCH_SIZE = 32
 
+# What `judge` returns, of an artefact whose runtime is not there.
+NOT_RUN: dict[str, Any] = {
+    "images": 0,
+    "source": "",
+    "max_difference": None,
+    "tolerance": None,
+    "milliseconds": {},
+    "cold_start_ms": None,
+    "memory_mb": None,
+}
+
+
+# Fields of formats that are not asked which accelerators take them.
+NO_DEVICES: dict[str, Any] = {"integer": None, "gpu": None, "half_range": None}
+
 
 class RefusedError(InputError):
     """An artefact is not good enough, or cannot be written here, and was not published."""
@@ -48,11 +63,13 @@ class Run:
     Attributes:
         answers: [(key of Samples.expected, array), ...]; a SavedModel has one for each signature.
         milliseconds: {threads: median time of one image}.
+        cold_start: milliseconds to load the artefact and run the first image, with one thread.
         memory: MB that the process grew by, at most, while it loaded the artefact and ran an image.
     """
 
     answers: list[tuple[str, np.ndarray]]
     milliseconds: dict[int, float]
+    cold_start: float
     memory: float
 
 
@@ -93,7 +110,11 @@ def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
 
 
 def judge(
-    run: Run, samples: Samples, endpoints: Endpoints, tolerance: float | None = None
+    run: Run,
+    samples: Samples,
+    endpoints: Endpoints,
+    tolerance: float | None = None,
+    mean_tolerance: float | None = None,
 ) -> dict[str, Any]:
     """Compares what an artefact did with what the Keras model does.
 
@@ -101,22 +122,36 @@ def judge(
         run: Run.
         samples: Samples.
         endpoints: of the model's task.
-        tolerance: the largest difference that passes, see `Format`; None for any.
+        tolerance: the largest difference that passes, see `Kind`; None for any.
+        mean_tolerance: the largest distance that passes, likewise.
 
     Returns:
-        JSON-ready {"images", "source", "max_difference", "tolerance", "milliseconds", "memory_mb"}
-        and the fields of the task; for classification "top1_agreement", "keras_accuracy",
-        "accuracy", "change" and "interval" (of the change, 95 %), fractions of 1.
+        JSON-ready {"images", "source", "max_difference", "tolerance", "distance", "mean_tolerance",
+        "milliseconds", "cold_start_ms", "memory_mb"} and the fields of the task; for classification
+        "top1_agreement", "keras_accuracy", "accuracy", "change" and "interval" (of the change,
+        95 %), fractions of 1.
     """
     return {
         "images": len(samples.pixels),
         "source": samples.source,
         "max_difference": largest_difference(run.answers, samples.expected),
         "tolerance": tolerance,
+        "distance": _distance(run, samples, endpoints),
+        "mean_tolerance": mean_tolerance,
         **endpoints.judge(run.answers, samples.expected, samples.labels),
         "milliseconds": run.milliseconds,
+        "cold_start_ms": run.cold_start,
         "memory_mb": run.memory,
     }
+
+
+def _distance(run, samples, endpoints):
+    """The mean distance of an artefact's answers to pixels, or to files."""
+    return max(
+        endpoints.distance(array, samples.expected[name])
+        for name, array in run.answers
+        if name.startswith(f"{endpoints.output} of ")
+    )
 
 
 def check(row: dict[str, Any], name: str, endpoints: Endpoints, options: Options) -> None:
@@ -131,15 +166,40 @@ def check(row: dict[str, Any], name: str, endpoints: Endpoints, options: Options
     Raises:
         RefusedError: with the reason.
     """
-    difference, tolerance = row["max_difference"], row["tolerance"]
-    if tolerance and not difference <= tolerance:  # "not": NaN passes no comparison
-        raise RefusedError(
-            f"{name} answers differently from Keras: the largest difference is {difference:.1e}, "
-            f"tolerance {tolerance:.0e}."
-        )
+    measured = (
+        ("largest difference", row["max_difference"], row["tolerance"]),
+        ("mean distance", row["distance"], row["mean_tolerance"]),
+    )
+    for what, difference, tolerance in measured:
+        if tolerance and not difference <= tolerance:  # "not": NaN passes no comparison
+            raise RefusedError(
+                f"{name} answers differently from Keras: the {what} is {difference:.1e}, "
+                f"tolerance {tolerance:.0e}."
+            )
     loss = endpoints.loss(row, options)
     if loss and not options.allow_drop:
         raise RefusedError(
             f"{name} {loss}: more than max_drop={options.max_drop} is lost; "
             f"--allow-drop publishes it anyway."
+        )
+
+
+def check_gpu(gpu: dict[str, Any] | None, name: str, tolerance: float) -> None:
+    """Refuses an artefact that a GPU takes and computes wrongly.
+
+    Args:
+        gpu: GpuRun as a dict, or None where there is no GPU engine.
+        name: of the artefact, for the message.
+        tolerance: the largest difference from the CPU's answers that passes.
+
+    Raises:
+        RefusedError: with the difference.
+    """
+    if gpu is None or gpu["max_difference"] is None:
+        return
+    difference = gpu["max_difference"]
+    if not difference <= tolerance:  # "not": NaN passes no comparison
+        raise RefusedError(
+            f"{name} answers differently on LiteRT's GPU engine ({gpu['device']}) and on the CPU: "
+            f"the largest difference is {difference:.1e}, tolerance {tolerance:.0e}."
         )

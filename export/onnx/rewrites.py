@@ -4,25 +4,32 @@ import numpy as np
 from onnxscript.rewriter import pattern
 
 
-def _norm(op, x, epsilon, gamma, beta):
-    centred, factor = _normed(op, x, epsilon)
+def _norm(op, x, scale, epsilon, gamma, beta):
+    centred, factor = _normed(op, x, scale, epsilon)
     return op.Add(op.Mul(op.Mul(centred, factor), gamma), beta)
 
 
-def _norm_of_grappler(op, x, epsilon, gamma, beta):
+def _norm_of_grappler(op, x, scale, epsilon, gamma, beta):
     # TensorFlow's graph optimiser multiplies in another order.
-    centred, factor = _normed(op, x, epsilon)
+    centred, factor = _normed(op, x, scale, epsilon)
     return op.Add(op.Mul(centred, op.Mul(factor, gamma)), beta)
 
 
-def _normed(op, x, epsilon):
+def _normed(op, x, scale, epsilon):
     anything = {"_allow_other_inputs": True, "_allow_other_attributes": True}
     centred = op.Sub(x, op.ReduceMean(x, **anything))
-    variance = op.ReduceMean(op.Mul(centred, centred), **anything)
+    scaled = op.Mul(centred, scale)
+    variance = op.ReduceSum(op.Mul(scaled, scaled), **anything)
     return centred, op.Reciprocal(op.Sqrt(op.Add(variance, epsilon)))
 
 
-def _layer_normalization(op, x, epsilon, gamma, beta):
+def _is_layer_norm(context, x, scale, **_):
+    """Whether the sum of squares of scaled numbers is their mean."""
+    number = scale.const_value
+    return number is not None and np.allclose(number.numpy() ** -2.0, x.shape[-1])
+
+
+def _layer_normalization(op, x, scale, epsilon, gamma, beta):
     value = float(epsilon.const_value.numpy().item())
     return op.LayerNormalization(x, gamma, beta, axis=-1, epsilon=value)
 
@@ -56,8 +63,8 @@ def _keeps_its_axes(context, x, result, **_):
 # Each rule: the pattern to find, its replacement, and a condition or None.
 RULES = pattern.RewriteRuleSet(
     [
-        pattern.RewriteRule(_norm, _layer_normalization),
-        pattern.RewriteRule(_norm_of_grappler, _layer_normalization),
+        pattern.RewriteRule(_norm, _layer_normalization, _is_layer_norm),
+        pattern.RewriteRule(_norm_of_grappler, _layer_normalization, _is_layer_norm),
         pattern.RewriteRule(_exact_gelu, _gelu_of_onnxruntime),
         pattern.RewriteRule(_flattened_matmul, _matmul, _keeps_its_axes),
     ],

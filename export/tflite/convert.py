@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from export.endpoints.pixels import pixel_function
 from export.options import Options
+from export.tflite.rewrites import rewrite
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.files import temporary_folder
 
@@ -68,6 +69,7 @@ def _convert(saved_model, path):
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     pathlib.Path(path).write_bytes(converter.convert())
+    rewrite(path)
 
 
 if __name__ == "__main__":

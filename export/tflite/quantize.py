@@ -1,6 +1,6 @@
-"""A float32 .tflite + images -> the same model in fewer bits: half floats, dynamic int8, int16.
+"""A float32 .tflite + images -> the same model in fewer bits: half floats, dynamic int8, integers.
 
-AI Edge Quantizer makes every kind from the same float32 file.
+LiteRT Quantizer makes every kind from the same float32 file.
 """
 
 import contextlib
@@ -8,110 +8,136 @@ import dataclasses
 import io
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 
-from ai_edge_litert.interpreter import Interpreter
-from ai_edge_quantizer import qtyping, quantizer
-from ai_edge_quantizer.algorithm_manager import AlgorithmName
+from litert_quantizer import qtyping, quantizer
+from litert_quantizer.algorithm_manager import AlgorithmName
 
-from export.checks.run_standalone import feeds
-from export.images import Images
 from export.source import Source
-from export.tflite.flatbuffer import graph_operations
+from export.tflite.parts import WEIGHTED, find_parts
+from export.tflite.statistics import Ranges
 
-THREADS = 2
+# How weights are rounded: by their largest value, or clipped where that is less wrong on average
+# (OCTAV, arXiv:2206.06501).
+WEIGHTS = {"largest": AlgorithmName.MIN_MAX_UNIFORM_QUANT, "octav": AlgorithmName.OCTAV}
+# At 16 bits the ranges are widened: what an image exceeds is clipped, and steps are small enough.
+HEADROOM = {8: 1.0, 16: 1.5}
 
-# Operations that are quantised together: name of the part -> (pattern of the layers in the names of
-# tensors, names of operations). An operation belongs to the first part that matches. Operations
-# without a part stay in float: the normalisation of pixels, pooling, the last softmax. Every layer
-# with weights is a part of its own.
-PARTS = {
-    "embedding": (
-        r"/patches|/stem|/patch_encoder",
-        ("PAD", "STRIDED_SLICE", "CONCATENATION", "RESHAPE", "TRANSPOSE", "ADD"),
+BY_ROW, WHOLE = qtyping.QuantGranularity.CHANNELWISE, qtyping.QuantGranularity.TENSORWISE
+_WEIGHTS = qtyping.TensorQuantizationConfig(num_bits=8, symmetric=True, granularity=BY_ROW)
+_TYPES = {
+    "int8": qtyping.TensorQuantizationConfig(num_bits=8, symmetric=False),
+    "uint8": qtyping.TensorQuantizationConfig(
+        num_bits=8, symmetric=False, dtype=qtyping.TensorDataType.UINT
     ),
-    "layer norms": (r"norm", ("MEAN", "SUB", "SQUARED_DIFFERENCE", "ADD", "RSQRT", "MUL")),
-    "softmax": (r"/attention", ("SOFTMAX",)),
-    "attention": (r"/attention", ("BATCH_MATMUL", "MUL", "SPLIT", "RESHAPE", "TRANSPOSE")),
-    "activations": (r"/mlp", ("GELU", "LOGISTIC", "MUL", "SPLIT")),
-    "residual additions": (r"/block_\d+(_\d+)?/add", ("ADD",)),
 }
-WEIGHTED = ("FULLY_CONNECTED", "CONV_2D")
-NOT_IN_16_BITS = ("layer norms",)  # LiteRT lacks some of their operations
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """Operations that are quantised together.
+class Plan:
+    """How the parts of a file are quantised.
 
     Attributes:
-        name: for the report.
-        operations: {name of an operation: names of its output tensors}.
+        statistics: {name of a part: the statistic by which its results are quantised, a key of
+            STATISTICS}; parts that are not in it stay in float, with weights as in `write_dynamic`.
+        weights: a key of WEIGHTS.
     """
 
-    name: str
-    operations: dict[str, list[str]]
+    statistics: Mapping[str, str]
+    weights: str = "largest"
+
+    def with_parts(self, parts: Collection[str], statistic: str) -> "Plan":
+        """The plan with another statistic for some parts."""
+        changed = dict.fromkeys(parts, statistic)
+        return dataclasses.replace(self, statistics={**self.statistics, **changed})
+
+    def without(self, parts: Collection[str]) -> "Plan":
+        """The plan with some parts in float."""
+        left = {part: name for part, name in self.statistics.items() if part not in parts}
+        return dataclasses.replace(self, statistics=left)
+
+    def only(self, part: str) -> "Plan":
+        """The plan with all other parts in float."""
+        return dataclasses.replace(self, statistics={part: self.statistics[part]})
 
 
 class StaticQuantizer:
-    """Quantises weights and activations of chosen parts of a float32 file, calibrated once.
+    """Quantises weights and activations of chosen parts of a float32 file.
 
     Args:
         path: the .tflite file.
-        images: Images to calibrate on.
+        statistics: of its tensors, what `gather_statistics` returns.
         bits: of the activations, 8 or 16.
+        in_float: names of parts that always stay in float.
+        ends: {"INPUT", "OUTPUT": "int8" or "uint8"}, the types of a file that takes and returns
+            integers; {} for one whose ends stay as they are.
 
     Attributes:
         parts: the parts that can be quantised.
     """
 
-    def __init__(self, path: str | pathlib.Path, images: Images, bits: int) -> None:
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        statistics: Mapping[str, Ranges],
+        bits: int,
+        in_float: Collection[str] = (),
+        ends: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
+        self.statistics = statistics
         self.bits = bits
-        float_parts = NOT_IN_16_BITS if bits == 16 else ()
-        self.parts = [part for part in find_parts(path) if part.name not in float_parts]
-        inputs = list(feeds(Interpreter(str(path)), images.pixels, images.mean, images.std))
-        with _quiet():
-            self.statistics = self._recipe(self.parts).calibrate(
-                {"serving_default": inputs}, num_threads=THREADS
+        self.ends = ends or {}
+        self.parts = [part for part in find_parts(path, bits) if part.name not in in_float]
+
+    def plan(self, statistic: str) -> Plan:
+        """The plan with all parts in integers, by one statistic."""
+        return Plan({part.name: statistic for part in self.parts})
+
+    def write(self, plan: Plan, path: str | pathlib.Path) -> None:
+        """Writes the file as planned."""
+        recipe = _dynamic(self.path)
+        for part in self.parts:
+            if part.name in plan.statistics:
+                self._add(recipe, part, plan)
+        for end, dtype in self.ends.items():
+            config = _static(_TYPES[dtype])
+            recipe.update_quantization_recipe(".*", qtyping.TFLOperationName(end), config)
+        _write(recipe, path, self._ranges(plan))
+
+    def _add(self, recipe, part, plan):
+        activations = qtyping.TensorQuantizationConfig(self.bits, symmetric=self.bits == 16)
+        for operation, tensors in part.operations.items():
+            names = "|".join(map(re.escape, tensors))
+            algorithm = WEIGHTS[plan.weights if operation in WEIGHTED else "largest"]
+            recipe.update_quantization_recipe(
+                f"^({names});",
+                qtyping.TFLOperationName(operation),
+                _static(activations),
+                algorithm,
             )
 
-    def write(self, parts: Sequence[Part], path: str | pathlib.Path) -> None:
-        """Writes the file with these parts quantised; other weights as in `write_dynamic`."""
-        _write(self._recipe(parts), path, self.statistics)
-
-    def _recipe(self, parts):
-        recipe = _dynamic(self.path)
-        for part in parts:
-            for operation, tensors in part.operations.items():
-                names = "|".join(map(re.escape, tensors))
-                recipe.add_static_config(f"^({names});", operation, self.bits, 8)
-        return recipe
-
-
-def find_parts(path: str | pathlib.Path) -> list[Part]:
-    """The parts of the graph in a .tflite file, in the order of their first operations."""
-    parts: dict[str, dict[str, list[str]]] = {}
-    for operation, tensor in graph_operations(path):
-        name = _part_of(operation, tensor)
-        if name:
-            parts.setdefault(name, {}).setdefault(operation, []).append(tensor)
-    return [Part(name, operations) for name, operations in parts.items()]
+    def _ranges(self, plan: Plan) -> Ranges:
+        """{tensor: its range by the statistic of the part that computes it}."""
+        ranges = dict(self.statistics["range"])
+        for part in self.parts:
+            statistic = self.statistics[plan.statistics.get(part.name, "range")]
+            for tensors in part.operations.values():
+                ranges |= {name: statistic[name] for name in tensors if name in statistic}
+        headroom = HEADROOM[self.bits]
+        return {
+            tensor: {end: value * headroom for end, value in limits.items()}
+            for tensor, limits in ranges.items()
+        }
 
 
-def _part_of(operation, tensor):
-    if operation in WEIGHTED:
-        return _layer_of(tensor)
-    for name, (layers, operations) in PARTS.items():
-        if operation in operations and re.search(layers, tensor):
-            return name
-    return None
-
-
-def _layer_of(tensor):
-    """'vit_1/block_0_1/norm1_1/mul;vit_1/block_0_1/mlp_1/expand_1/Add' -> 'block_0/mlp/expand'."""
-    layers = re.findall(r"[^;]+?/([^;]+)/(?:Tensordot|MatMul|BiasAdd|convolution)", tensor)
-    return re.sub(r"_\d+(?=/|$)", "", (layers or [tensor])[-1])
+def _static(activations):
+    return qtyping.OpQuantizationConfig(
+        activation_tensor_config=activations,
+        weight_tensor_config=_WEIGHTS,
+        compute_precision=qtyping.ComputePrecision.INTEGER,
+    )
 
 
 def write_float16(source: Source, path: pathlib.Path) -> None:
@@ -129,20 +155,18 @@ def write_float16(source: Source, path: pathlib.Path) -> None:
 
 
 def write_dynamic(source: Source, path: pathlib.Path) -> None:
-    """Writes weights in 8 bits; their inputs are quantised at run time, for each image."""
-    _write(_dynamic(source.path), path)
+    """Writes weights in 8 bits; their inputs are quantised at run time, for each image.
+
+    Every row of a weight has its own scale, which runtimes before TensorFlow Lite 2.17 compute
+    wrongly, without an error. For these, `least_runtime`, a weight has one scale.
+    """
+    _write(_dynamic(source.path, WHOLE if source.options.least_runtime else BY_ROW), path)
 
 
-def write_int16x8(source: Source, path: pathlib.Path) -> None:
-    """Writes weights in 8 bits and activations in 16; layer norms stay in float32."""
-    static = StaticQuantizer(source.path, source.images["calibration"], 16)
-    static.write(static.parts, path)
-
-
-def _dynamic(path):
+def _dynamic(path, granularity=BY_ROW):
     recipe = quantizer.Quantizer(str(path))
     for operation in WEIGHTED:
-        recipe.add_dynamic_config(".*", operation, num_bits=8)
+        recipe.add_dynamic_config(".*", operation, num_bits=8, granularity=granularity)
     return recipe
 
 
@@ -154,6 +178,7 @@ def _write(recipe, path, statistics=None):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides the progress bars of the quantiser."""
-    with contextlib.redirect_stderr(io.StringIO()):
+    """Hides the progress bars of the quantiser, and a warning of the interpreter that it makes."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield

@@ -23,7 +23,7 @@ from export.labels import class_labels, metadata_files
 from export.options import Options
 from export.source import Source
 from export.tflite.convert import write_tflite
-from export.tflite.metadata import attach_metadata
+from export.tflite.finish import finish
 from vit_keras.utils.files import replacing
 from vit_keras.weights.fetch import cache_folder
 
@@ -73,7 +73,7 @@ def write_page_model(model: keras.Model, path: pathlib.Path, options: Options) -
 def in_folder(
     write: Callable[[Source, pathlib.Path], dict[str, Any] | None],
 ) -> Callable[[Source, pathlib.Path], dict[str, Any] | None]:
-    """A function of KINDS that writes a file -> one that writes it into a new folder."""
+    """A function of a Kind that writes a file -> one that writes it into a new folder."""
 
     def write_inside(source, path):
         path.mkdir()
@@ -95,7 +95,7 @@ def add_page(model: keras.Model, path: pathlib.Path, options: Options) -> None:
     """
     if not class_labels(model):
         raise RefusedError(f"a page shows classes, and {model.name} has none.")
-    attach_metadata(model, path / MODEL, options)
+    finish(model, path / MODEL, options)
     here = pathlib.Path(__file__).parent
     shutil.copytree(here / "page", path, dirs_exist_ok=True)
     shutil.copy(here.parents[1] / "LICENSE", path / "LICENSE.txt")

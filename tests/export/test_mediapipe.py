@@ -1,17 +1,16 @@
 """MediaPipe reads the metadata of .tflite files, and gives the labels and scores of Keras."""
 
-import fcntl
 import json
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 from support.answers import NORMALISATION, by_label, classifier, probabilities
+from support.environments import environment_with
 from support.shared import shared_folder
 from support.tiny import tiny_model, write_tflite
 
@@ -44,15 +43,8 @@ def mediapipe(request):
     MediaPipe has its own environment, in pytest's cache: it would import TensorFlow if it found it,
     and only it needs OpenCV.
     """
-    folder = request.config.cache.mkdir(f"mediapipe-{VERSION}")
-    python = folder / "venv" / "bin" / "python"
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one of pytest's processes installs it
-        if not (folder / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
-            install = [python, "-m", "pip", "install", "--quiet", f"mediapipe=={VERSION}"]
-            subprocess.run(install, check=True)
-            (folder / "complete").touch()
+    name = f"mediapipe-{VERSION}"
+    python = environment_with(request.config.cache, name, f"mediapipe=={VERSION}")
 
     def classify(model, tasks):
         process = subprocess.run(
@@ -121,7 +113,7 @@ def test_labels_and_scores_are_those_of_keras(kind, source, mediapipe, tmp_path)
     path, mean, std = tmp_path / "model.tflite", model.preprocessing.mean, model.preprocessing.std
     images = Images(pixels, None, [], mean, std, "smooth images")
     parts = {"calibration": images, "search": images}
-    KINDS[kind](Source(float32_file, model, parts, options), path)
+    KINDS[kind].write(Source(float32_file, model, parts, options), path)
     attach_metadata(model, path, options)
 
     answers = mediapipe(path, [(file, None) for file in files])["answers"]

@@ -11,18 +11,23 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from support.environments import environment_with
 from support.tiny import tiny_model
 
 from export.__main__ import main
 from export.checks.run_standalone import ask_tflite
 from export.export import export_model
-from export.formats import FORMATS, KINDS
+from export.formats import FORMATS, KINDS, Kind
 from export.images import load_images
 from export.options import Options
 from export.source import Source
 from export.tflite.flatbuffer import count_operations, pack
-from export.tflite.int8_search import write_int8
-from export.tflite.quantize import StaticQuantizer, find_parts
+from export.tflite.integers import write_int8, write_int8_full
+from export.tflite.norms import multiply_deviations
+from export.tflite.partitions import count_integer_operations
+from export.tflite.parts import find_parts
+from export.tflite.quantize import StaticQuantizer, write_dynamic
+from export.tflite.statistics import gather_statistics
 from vit_keras import InputError
 
 
@@ -38,28 +43,27 @@ def output_types(path):
     return outputs
 
 
-def test_only_known_operations_belong_to_no_part(float32_file):
-    parts = {part.name: part.operations for part in find_parts(float32_file)}
+def test_every_operation_belongs_to_the_part_of_its_layer(float32_file, tmp_path):
+    multiply_deviations(float32_file, tmp_path / "prepared")
 
-    assert list(parts)[:2] == ["embedding", "patch_encoder/projection"]
+    parts = {part.name: part.operations for part in find_parts(tmp_path / "prepared", 8)}
+
+    assert list(parts)[:3] == ["pixels", "embedding", "patch_encoder/projection"]
     layers = ("attention/projection", "mlp/expand", "mlp/reduce")
     assert {f"block_{i}/{layer}" for i in (0, 1) for layer in layers} < set(parts)
     # In the last block only [CLS] has a query: queries have a matrix of their own.
     assert len(parts["block_0/attention/qkv"]["FULLY_CONNECTED"]) == 1
     assert len(parts["block_1/attention"]["FULLY_CONNECTED"]) == 2
-    # Five norms. ADD and MUL are 7: before a slice, or before two layers, gamma and beta cannot
-    # be folded into the next layer.
-    assert {name: len(tensors) for name, tensors in parts["layer norms"].items()} == {
-        "SUB": 5,
-        "SQUARED_DIFFERENCE": 5,
+    norms = {name: len(tensors) for name, tensors in parts["layer norms"].items()}
+    assert {name: norms[name] for name in ("SUB", "RSQRT", "BATCH_MATMUL", "MEAN")} == {
+        "SUB": 5,  # five norms
         "RSQRT": 5,
-        "ADD": 7,
-        "MUL": 7,
-        "MEAN": 10,
+        "BATCH_MATMUL": 5,
+        "MEAN": 5,
     }
     in_parts = sum(len(tensors) for part in parts.values() for tensors in part.values())
-    # Without a part: cast, scale and shift of the pixels, softmax of the logits, slices.
-    assert sum(count_operations(float32_file).values()) - in_parts <= 7
+    # The cast of the pixels has no integer form.
+    assert sum(count_operations(tmp_path / "prepared").values()) - in_parts == 1
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,8 @@ def test_only_known_operations_belong_to_no_part(float32_file):
     [
         ("float16", 0.62, np.float16),
         ("dynamic", 0.5, np.int8),
-        ("int8", 0.55, np.int8),
+        ("int8", 0.6, np.int8),
+        ("int8-full", 0.6, np.int8),
         ("int16x8", 0.55, np.int8),
     ],
 )
@@ -81,17 +86,38 @@ def test_quantized_files_are_smaller(kind, fraction, weight_type, quantized_file
 
 
 def test_a_static_part_computes_in_integers(float32_file, noise_images, tmp_path):
-    static = StaticQuantizer(float32_file, noise_images["calibration"], 8)
-    without_softmax = [part for part in static.parts if part.name != "softmax"]
+    multiply_deviations(float32_file, tmp_path / "prepared")
+    statistics = gather_statistics(tmp_path / "prepared", noise_images["calibration"])
+    static = StaticQuantizer(tmp_path / "prepared", statistics, 8)
+    plan = static.plan("range")
 
-    static.write(static.parts, tmp_path / "all.tflite")
-    static.write(without_softmax, tmp_path / "some.tflite")
+    static.write(plan.without(["answer"]), tmp_path / "all.tflite")
+    static.write(plan.without(["answer", "softmax"]), tmp_path / "some.tflite")
 
     everything, some = output_types(tmp_path / "all.tflite"), output_types(tmp_path / "some.tflite")
-    for operation in ("FULLY_CONNECTED", "BATCH_MATMUL", "GELU", "RSQRT", "SQUARED_DIFFERENCE"):
+    for operation in ("FULLY_CONNECTED", "BATCH_MATMUL", "GELU", "RSQRT", "MEAN"):
         assert everything[operation] == some[operation] == {np.int8}
     assert everything["SOFTMAX"] == {np.int8, np.float32}  # float32: softmax of the logits
     assert some["SOFTMAX"] == {np.float32}
+
+
+def test_a_tensor_is_quantised_for_the_statistic_of_its_part(float32_file, noise_images, tmp_path):
+    statistics = gather_statistics(float32_file, noise_images["calibration"])
+    static = StaticQuantizer(float32_file, statistics, 8)
+    head = next(part for part in static.parts if part.name == "head")
+    (logits,) = head.operations["FULLY_CONNECTED"]
+    scales = {}
+    for name in ("range", "average"):
+        static.write(static.plan("range").with_parts(["head"], name), tmp_path / name)
+        tensors = Interpreter(str(tmp_path / name)).get_tensor_details()
+        (scales[name],) = {
+            tensor["quantization"][0] for tensor in tensors if tensor["name"] == logits
+        } - {0.0}
+
+    for name, scale in scales.items():
+        limits = statistics[name][logits]
+        assert scale == pytest.approx((limits["max"] - limits["min"]) / 255, rel=1e-5)
+    assert scales["average"] < scales["range"]
 
 
 def test_int8_leaves_the_most_harmful_parts_in_float(
@@ -105,15 +131,109 @@ def test_int8_leaves_the_most_harmful_parts_in_float(
         for max_drop in (0.0, 1.0)
     )
 
-    for search in (strict, lax):
-        others = [row for row in search["scan"] if not row["part"].startswith("block_")]
-        distances = [row["distance"] for row in others]
-        assert distances == sorted(distances, reverse=True)
-        in_float = [row["in_float"] for row in search["scan"]]
-        assert in_float == sorted(in_float, reverse=True)  # the first of the list, and no others
+    others = [row for row in strict["scan"] if not row["part"].startswith("block_")]
+    distances = [row["distance"] for row in others]
+    assert distances == sorted(distances, reverse=True)
+    in_float = [row["in_float"] for row in strict["scan"]]
+    assert in_float == sorted(in_float, reverse=True)  # the first of the list, and no others
+    assert any(in_float)
     assert not any(row["in_float"] for row in lax["scan"])
-    assert any(row["in_float"] for row in strict["scan"])
+    assert lax["search"][0]["parts_in_float"] == 0
     assert set(noise_images) - {"evaluation"} == set(strict["images"])
+
+
+def test_int8_full_is_one_partition_from_pixels_to_probabilities(quantized_files):
+    path = quantized_files["int8-full"]
+
+    count = count_integer_operations(path)
+
+    assert count["float"] == {}
+    assert count["integer"] == count["operations"] > 90
+    assert count["partitions"] == 1
+    interpreter = Interpreter(str(path))
+    (pixels,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (pixels["dtype"], pixels["quantization"]) == (np.uint8, (1.0, 0))
+    assert (answer["dtype"], answer["quantization"]) == (np.uint8, (1 / 256, 0))
+
+
+def test_int8_full_can_return_int8_and_avoid_gelu(
+    five_classes, float32_file, noise_images, tmp_path
+):
+    options = Options(output_type="int8", gelu="sigmoid")
+    source = Source(float32_file, five_classes, noise_images, options)
+
+    write_int8_full(source, tmp_path / "full")
+
+    interpreter = Interpreter(str(tmp_path / "full"))
+    (answer,) = interpreter.get_output_details()
+    assert (answer["dtype"], answer["quantization"]) == (np.int8, (1 / 256, -128))
+    operations = count_operations(tmp_path / "full")
+    assert operations["LOGISTIC"] == 2
+    assert "GELU" not in operations
+    pixels = noise_images["search"].pixels
+    expected = ask_tflite(Interpreter(str(float32_file)), pixels)["probabilities"]
+    answers = ask_tflite(interpreter, pixels)["probabilities"]
+    assert answers.dtype == np.float32
+    assert np.abs(answers - expected).max() < 0.05
+
+
+def test_int8_full_refuses_normalised_images(five_classes, float32_file, noise_images, tmp_path):
+    source = Source(float32_file, five_classes, noise_images, Options(preprocess="none"))
+
+    with pytest.raises(InputError, match="takes uint8 pixels; leave out --preprocess none"):
+        write_int8_full(source, tmp_path / "full")
+
+
+@pytest.mark.parametrize("kind", ["int8", "int8-full", "int16x8"])
+def test_kinds_that_old_runtimes_compute_wrongly_are_refused_for_them(
+    kind, five_classes, float32_file, tmp_path
+):
+    source = Source(float32_file, five_classes, {}, Options(least_runtime="2.14"))
+
+    with pytest.raises(InputError, match=f"{kind} needs .* or newer. Got --least-runtime 2.14"):
+        KINDS[kind].write(source, tmp_path / "file")
+
+
+def test_dynamic_for_an_old_runtime_has_one_scale_per_weight(five_classes, float32_file, tmp_path):
+    for version in ("", "2.14"):
+        source = Source(float32_file, five_classes, {}, Options(least_runtime=version))
+        write_dynamic(source, tmp_path / f"file{version}")
+
+    scales = {
+        version: [
+            len(tensor["quantization_parameters"]["scales"])
+            for tensor in Interpreter(str(tmp_path / f"file{version}")).get_tensor_details()
+            if tensor["dtype"] is np.int8
+        ]
+        for version in ("", "2.14")
+    }
+    assert set(scales["2.14"]) == {1}
+    assert min(scales[""]) > 1
+
+
+@pytest.mark.slow
+def test_tflite_2_14_gives_the_labels_of_keras(
+    five_classes, float32_file, noise, tmp_path, request
+):
+    source = Source(float32_file, five_classes, {}, Options(least_runtime="2.14"))
+    write_dynamic(source, tmp_path / "model.tflite")
+    np.save(tmp_path / "pixels.npy", noise[0])
+    python = environment_with(
+        request.config.cache, "tflite-runtime-2.14.0", "tflite-runtime==2.14.0", "numpy<2"
+    )
+    code = """
+import numpy, tflite_runtime.interpreter as tflite
+interpreter = tflite.Interpreter("model.tflite")
+classify = interpreter.get_signature_runner()
+answers = [classify(images=image[None])["probabilities"] for image in numpy.load("pixels.npy")]
+numpy.save("answers.npy", numpy.concatenate(answers))
+"""
+    subprocess.run([python, "-c", code], check=True, cwd=tmp_path)
+
+    answers = np.load(tmp_path / "answers.npy")
+    expected = ask_tflite(Interpreter(str(float32_file)), noise[0])["probabilities"]
+    assert np.abs(answers - expected).max() < 0.02
+    assert (answers.argmax(axis=1) == noise[1]).mean() > 0.95
 
 
 @pytest.mark.slow
@@ -127,7 +247,7 @@ def test_an_export_of_all_kinds_is_deterministic_and_evaluated(
     main([*command, "--format", "tflite", "--quantization", "all", "--out", str(out)])
 
     rows = json.loads((out / "report.json").read_text())["artefacts"]
-    suffixes = ["", "_float16", "_dynamic", "_int8", "_int16x8"]
+    suffixes = ["", "_float16", "_dynamic", "_int8", "_int8-full", "_int16x8"]
     assert [row["path"] for row in rows] == [f"model{suffix}.tflite" for suffix in suffixes]
     evaluation = load_images(five_classes, data=str(coloured_photographs))["evaluation"]
     for row in rows:
@@ -139,7 +259,7 @@ def test_an_export_of_all_kinds_is_deterministic_and_evaluated(
         accuracy = (answers.argmax(axis=1) == evaluation.labels).mean()
         assert row["accuracy"] == pytest.approx(accuracy)
     assert (out / "model_int8.search.json").exists()
-    assert "What stayed in float in model_int8.tflite" in (out / "report.md").read_text()
+    assert "How model_int8.tflite is quantised" in (out / "report.md").read_text()
     card = (out / "model_card.md").read_text()
     assert f"| parameters | {five_classes.count_params():,} |" in card
 
@@ -155,7 +275,7 @@ def test_a_file_that_loses_too_much_accuracy_is_not_written(
                 buffer.data = np.zeros_like(buffer.data)
         path.write_bytes(pack(file))
 
-    monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", write_without_weights)
+    monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", Kind(write_without_weights))
     model, out = tmp_path / "model.keras", tmp_path / "out"
     five_classes.save(model)
     out.mkdir()

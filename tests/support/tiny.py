@@ -41,8 +41,8 @@ def write_tflite(model, path, preprocess="in-graph"):
     # Imported here: tests of the library must not need TensorFlow.
     from export.options import Options
     from export.tflite import convert
-    from export.tflite.metadata import attach_metadata
+    from export.tflite.finish import finish
 
     options = Options(preprocess=preprocess)
     convert.write_tflite(model, path, options)
-    attach_metadata(model, path, options)
+    finish(model, path, options)

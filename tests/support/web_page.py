@@ -20,7 +20,7 @@ def write_page(model, folder, kind="float32", **options):
     """Writes a page as `export` does, without verification."""
     row, chosen, source = FORMATS["web"], Options(**options), folder.with_name("source")
     row.write(model, source, chosen)
-    row.kinds[kind](Source(source, model, {}, chosen), folder)
+    row.kinds[kind].write(Source(source, model, {}, chosen), folder)
     row.finish(model, folder, chosen)
     return folder
 

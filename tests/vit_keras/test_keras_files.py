@@ -8,6 +8,7 @@ from support.checkpoints import FIXTURES
 import vit_keras
 
 FOLDER = FIXTURES / "keras_files"
+TOLERANCE = 5e-6  # of float32; some layers add in another order now
 
 
 def expected(name):
@@ -19,7 +20,7 @@ def expected(name):
 def test_classifiers_of_version_0_1_0_load(name):
     model = vit_keras.load_model(FOLDER / f"{name}.keras")
 
-    np.testing.assert_allclose(model(expected("images")), expected(name), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model(expected("images")), expected(name), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "hidden"), [("mae", "noise"), ("mim", "masked")])
@@ -29,7 +30,7 @@ def test_masked_models_of_version_0_1_0_load(name, hidden):
     answer = model.predict_on_batch({"images": expected("images"), hidden: expected(hidden)})
 
     output = answer["prediction"] if name == "mae" else keras.tree.flatten(answer)[-1]
-    np.testing.assert_allclose(output, expected(name), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(output, expected(name), rtol=0, atol=TOLERANCE)
 
 
 def test_class_names_and_config_are_in_the_file():

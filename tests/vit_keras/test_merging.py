@@ -10,7 +10,7 @@ from support.tiny import TINY, randomise, tiny_model
 
 import vit_keras
 from vit_keras import InputError
-from vit_keras.layers.merging import merge, take_rows
+from vit_keras.layers.merging import alternate, merge
 
 
 def numpy_merge(tokens, sizes, keys, count, prefix):
@@ -79,13 +79,25 @@ def test_the_two_most_similar_patches_become_their_weighted_mean():
     assert np.asarray(sizes)[0, :, 0].tolist() == [1, 1, 4]
 
 
-def test_take_rows_takes_rows_of_each_image():
-    x = np.arange(12).reshape(2, 3, 2)
+def test_rows_are_dealt_alternately():
+    x = np.arange(10).reshape(1, 5, 2)
 
-    assert np.asarray(take_rows(x, np.array([[2, 0], [1, 1]]))).tolist() == [
-        [[4, 5], [0, 1]],
-        [[8, 9], [8, 9]],
-    ]
+    first, second = (np.asarray(part)[0].tolist() for part in alternate(x))
+
+    assert first == [[0, 1], [4, 5], [8, 9]]
+    assert second == [[2, 3], [6, 7]]
+
+
+def test_tokens_that_are_left_are_sorted_by_similarity_and_equal_ones_by_place():
+    # The partners 1, 3, 5, 7 have one key. 0 and 4 have it, too; 2 is less similar, 6 the least.
+    keys = np.array([[1, 0], [1, 0], [1, 1], [1, 0], [1, 0], [1, 0], [0, 1], [1, 0]], "float32")
+    tokens = np.arange(8, dtype="float32").reshape(1, 8, 1)
+
+    merged, sizes = merge(tokens, np.ones_like(tokens), keys[None, None], 1)
+
+    # 0 joins 1, the first of equal partners; 4, 2 and 6 are left.
+    assert np.asarray(merged)[0, :, 0].tolist() == [4, 2, 6, 0.5, 3, 5, 7]
+    assert np.asarray(sizes)[0, :, 0].tolist() == [1, 1, 1, 2, 1, 1, 1]
 
 
 def images(model, count=3):

@@ -20,6 +20,11 @@ _register = keras.saving.register_keras_serializable(package="vit_keras")
 KINDS = ("cls", "dist", "mean")
 
 
+def only_row(x: Tensor) -> Tensor:
+    """(batch, 1, width) -> (batch, width); x[:, 0] would be a slice that phones' GPUs refuse."""
+    return ops.reshape(x, (-1, x.shape[-1]))
+
+
 @_register
 class Pool(keras.layers.Layer):
     """Picks one token of an image, or averages its patches.
@@ -45,7 +50,8 @@ class Pool(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         tokens, sizes = tokens_and_sizes(inputs)
         if self.kind != "mean":
-            return tokens[:, KINDS.index(self.kind)]
+            index = KINDS.index(self.kind)
+            return only_row(tokens[:, index : index + 1])
         tokens = tokens[:, self.prefix :]
         if sizes is None:
             return ops.mean(tokens, axis=1)
@@ -128,7 +134,7 @@ class AttentionPool(BlockLayer):
         weights, value = self._attend(inputs)
         x = self.projection(join_heads(ops.matmul(weights, value)))
         x = x + self.mlp(self.norm(x))
-        return x[:, 0]
+        return only_row(x)
 
     def attention_weights(self, inputs: Tensor) -> Tensor:
         """Computes the weight of each token in each head.
@@ -149,19 +155,29 @@ class AttentionPool(BlockLayer):
             (batch, heads, 1, patches) and (batch, heads, patches, width / heads).
         """
         tokens, sizes = tokens_and_sizes(inputs)
-        query = split_heads(
-            self.query(self.probe), self.block.heads
-        )  # (1, heads, 1, width / heads)
-        query = query * query.shape[-1] ** -0.5
-        key, value = (
-            split_heads(x, self.block.heads)
-            for x in ops.split(self.key_value(tokens[:, self.prefix :]), 2, axis=-1)
-        )
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        tokens, width = tokens[:, self.prefix :], tokens.shape[-1]
+        kernel, bias = self.key_value.kernel, self.key_value.bias
+        score_kernel, score_bias = self._score_weights(kernel[:, :width], bias[:width])
+        scores = ops.matmul(tokens, score_kernel) + score_bias  # (batch, patches, heads)
+        scores = ops.expand_dims(ops.transpose(scores, (0, 2, 1)), 2)
+        value = split_heads(ops.matmul(tokens, kernel[:, width:]) + bias[width:], self.block.heads)
         if sizes is not None:
             patches = sizes.shape[1] - self.prefix
             scores = scores + ops.log(ops.reshape(sizes[:, self.prefix :], (-1, 1, 1, patches)))
         return softmax(scores), value
+
+    def _score_weights(self, kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the keys (width, width), (width,) -> of the scores (width, heads), (heads,).
+
+        The query is the same for all images, so its product with the keys is a product of the
+        tokens with constants.
+        """
+        heads = self.block.heads
+        query = ops.reshape(self.query(self.probe), (heads, -1))
+        query = query * query.shape[-1] ** -0.5
+        kernel = ops.reshape(kernel, (-1, heads, query.shape[-1]))
+        bias = ops.reshape(bias, (heads, -1))
+        return ops.sum(kernel * query, axis=-1), ops.sum(bias * query, axis=-1)
 
 
 @_register

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from vit_keras.config import convolution_stride
+from vit_keras.layers.norm import GroupNorm
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.types import Shape, Tensor
 
@@ -43,7 +44,7 @@ class StandardizedConv2D(keras.layers.Conv2D):
 
 
 def _group_norm(name: str, dtype: Any) -> keras.layers.Layer:
-    return keras.layers.GroupNormalization(32, epsilon=1e-6, name=name, dtype=dtype)
+    return GroupNorm(32, epsilon=1e-6, name=name, dtype=dtype)
 
 
 @_register
