@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import zipfile
 
 import keras
 import pytest
@@ -18,7 +19,7 @@ from export.images import load_images
 from export.labels import class_labels
 from export.options import Options
 from export.tflite.convert import write_tflite
-from vit_keras import InputError
+from vit_keras import InputError, Preprocessing
 
 
 def test_all_formats_are_written_verified_and_reported(exported, formats):
@@ -134,6 +135,22 @@ def test_invalid_arguments_end_in_a_one_line_error(exported, tmp_path):
         assert "\n" not in str(stopped.value)
         assert message in str(stopped.value)
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_borders_are_in_the_saved_model_and_the_metadata(photographs, tmp_path):
+    # The photographs are wider than the model's images are.
+    model = tiny_model(preprocessing=Preprocessing((16, 24), "pad", crop=0.9))
+    model.save(tmp_path / "model.keras")
+    out = tmp_path / "out"
+
+    rows = export_model(
+        tmp_path / "model.keras", ["savedmodel", "tflite"], out, data=str(photographs / "red")
+    )
+
+    assert all(row["max_difference"] <= 2e-5 for row in rows)  # also from image files
+    with zipfile.ZipFile(out / "model.tflite") as attached:
+        assert json.loads(attached.read("preprocessing.json"))["resize"] == "pad"
 
 
 @pytest.mark.slow

@@ -36,6 +36,11 @@ ROW = {
     "interval": [0.0, 0.0],
     "milliseconds": {"1": 1.0},
     "memory_mb": 1.0,
+    "cold_start_ms": 1.0,
+    "least_runtime": "",
+    "gpu": None,
+    "integer": None,
+    "half_range": None,
 }
 
 

@@ -189,22 +189,6 @@ def test_files_of_others_are_never_leftovers(tmp_path):
     assert (tmp_path / "elsewhere" / "file").read_text() == "precious"
 
 
-FULL_DISK = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False).returncode:
-        pytest.skip("cannot mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-@FULL_DISK
 def test_a_full_disk_names_the_file_and_leaves_nothing(small_disk):
     (small_disk / "model").write_text("old")
 
@@ -216,7 +200,6 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(small_disk):
     assert (small_disk / "model").read_text() == "old"
 
 
-@FULL_DISK
 def test_a_full_temporary_folder_suggests_another(small_disk, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
 
