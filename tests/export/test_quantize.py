@@ -16,11 +16,13 @@ from support.tiny import tiny_model
 
 from export.__main__ import main
 from export.checks.run_standalone import ask_tflite
+from export.endpoints import inference_model
 from export.export import export_model
 from export.formats import FORMATS, KINDS, Kind
 from export.images import load_images
 from export.options import Options
 from export.source import Source
+from export.tflite.convert import write_tflite
 from export.tflite.flatbuffer import count_operations, pack
 from export.tflite.integers import write_int8, write_int8_full
 from export.tflite.norms import multiply_deviations
@@ -184,6 +186,15 @@ def test_int8_full_refuses_normalised_images(five_classes, float32_file, noise_i
         write_int8_full(source, tmp_path / "full")
 
 
+def test_int8_full_refuses_merged_tokens(five_classes, noise_images, tmp_path):
+    model = inference_model(five_classes, merge_tokens=3)
+    write_tflite(model, tmp_path / "merged", Options())
+    source = Source(tmp_path / "merged", model, noise_images, Options())
+
+    with pytest.raises(InputError, match="CAST.*DIV.*GREATER.* have no good integer form"):
+        write_int8_full(source, tmp_path / "full")
+
+
 @pytest.mark.parametrize("kind", ["int8", "int8-full", "int16x8"])
 def test_kinds_that_old_runtimes_compute_wrongly_are_refused_for_them(
     kind, five_classes, float32_file, tmp_path
@@ -312,9 +323,9 @@ def test_every_model_option_in_every_kind_and_with_merged_tokens(overrides, nois
     data, options = (pixels, labels), Options(allow_drop=True)
 
     rows = export_model(*place, list(KINDS), data=data, options=options)
-    rows += export_model(*place, ["int8"], (3,), data=data, options=options)
+    rows += export_model(*place, ["int8", "int16x8"], (3,), data=data, options=options)
 
-    assert len(rows) == len(KINDS) + 1
+    assert len(rows) == len(KINDS) + 2
     for row in rows:
         assert row["model"] == "moving average (momentum 0.99) of the weights"
         exact = row["quantization"] in ("float32", "float16")
