@@ -15,8 +15,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # Imported late: TensorFlow takes seconds, --help should not.
     from export.export import export_model
-    from export.formats import FORMATS, KINDS
     from export.options import Options
+    from export.selection import select_formats, select_quantizations
+    from export.subject import find_model
     from vit_keras.utils.errors import one_line_errors
 
     with one_line_errors():
@@ -25,9 +26,9 @@ def main(argv: list[str] | None = None) -> None:
         }
         export_model(
             arguments.model,
-            _names(arguments.format, FORMATS, "export format"),
-            arguments.out,
-            quantizations=_names(arguments.quantization, KINDS, "quantization"),
+            select_formats(arguments.format),
+            arguments.out or find_model(arguments.model).with_name("export"),
+            quantizations=select_quantizations(arguments.quantization),
             merge_tokens=arguments.merge_tokens,
             data=arguments.data,
             data_dir=arguments.data_dir,
@@ -42,8 +43,10 @@ def _parser():
         "python -m export",
         description="Writes a trained model in other formats, and verifies each in its runtime.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a .keras file")
-    parser.add_argument("--out", required=True, metavar="FOLDER")
+    parser.add_argument("model", metavar="MODEL", help="a .keras file, or a run folder")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="the folder export next to the model by default"
+    )
     parser.add_argument(
         "--replace",
         action="store_true",
@@ -153,16 +156,6 @@ def _parser():
     about.add_argument("--license", default="", help="of the model's weights")
     about.add_argument("--model-version", dest="version", default="1")
     return parser
-
-
-def _names(names, table, what):
-    """The names, or all of the table for "all"; raises InputError for an unknown one."""
-    from vit_keras.utils.errors import InputError, did_you_mean
-
-    for name in names:
-        if name not in (*table, "all"):
-            raise InputError(f"no {what} {name!r}{did_you_mean(name, [*table, 'all'])}")
-    return list(table) if "all" in names else names
 
 
 if __name__ == "__main__":

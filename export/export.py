@@ -26,8 +26,9 @@ from export.images import EVALUATION
 from export.options import Options
 from export.progress import COSTS, Progress, Step, export_cost, silent
 from export.reports.report import format_table
+from export.selection import kinds_by_format
 from export.source import Source
-from export.subject import Data, Subject, load, load_subject
+from export.subject import Data, Subject, find_model, load, load_subject
 from training.recipe import run_of
 from vit_keras.utils.checks import check_choice
 from vit_keras.utils.errors import InputError, naming_write_errors
@@ -52,7 +53,7 @@ def export_model(
     like the Keras model, so that half a model or a wrong one is never visible.
 
     Args:
-        model_path: a .keras file.
+        model_path: a .keras file, or a run folder.
         formats: names from FORMATS.
         out: folder for the artefacts, labels.txt, report.md, report.json and model_card.md.
         quantizations: names from KINDS; each format is written in those that it has.
@@ -72,9 +73,9 @@ def export_model(
         InputError: for a model that cannot be exported; for a folder with artefacts of another
             model; and, after the others have been published, for artefacts that were refused.
     """
-    options = options or Options()
+    options, model_path = options or Options(), find_model(model_path)
     _check_merging(merge_tokens, options)
-    kinds = _kinds(formats, quantizations)
+    kinds = kinds_by_format(formats, quantizations)
     variants = list(itertools.product(dict.fromkeys(merge_tokens), kinds))
     step = Progress(export_cost((FORMATS[name].runtime, kinds[name]) for _, name in variants)).step
     with step(f"loading {model_path}", COSTS["load"]):
@@ -106,24 +107,6 @@ def _check_merging(merge_tokens: Sequence[int], options: Options) -> None:
             "merged tokens belong to no single patch, so there is no attention map of them: export "
             "with --attention or with --merge-tokens."
         )
-
-
-def _kinds(formats: Sequence[str], quantizations: Sequence[str]) -> dict[str, list[str]]:
-    """{format: those of the quantizations that it has}; prints which formats have none."""
-    kinds = {
-        name: [kind for kind in FORMATS[name].kinds if kind in quantizations] for name in formats
-    }
-    lacking = [
-        f"{name} comes in {', '.join(FORMATS[name].kinds)}"
-        for name, available in kinds.items()
-        if not available
-    ]
-    if len(lacking) == len(kinds):
-        names = " ".join(quantizations)
-        raise InputError(f"{'; '.join(lacking)}. Got --quantization {names}.")
-    for reason in lacking:
-        print(f"Left out: {reason}.", flush=True)
-    return {name: available for name, available in kinds.items() if available}
 
 
 def _export_one(
@@ -229,10 +212,10 @@ def publish(
         before: called when the artefact is good enough, before it is moved.
 
     Returns:
-        {"format", "quantization", "task", "merge_tokens", "bytes", "sha256", "operations": {name:
-        count}, "model": description of its weights, "search": details of a search or None}, what
-        `judge` returns, or NOT_RUN for a format that has no runtime here, and "least_runtime",
-        "integer", "gpu" and "half_range" of `tflite_devices`.
+        {"format", "quantization", "task", "merge_tokens", "use": what it is for, "bytes", "sha256",
+        "operations": {name: count}, "model": description of its weights, "search": details of a
+        search or None}, what `judge` returns, or NOT_RUN for a format that has no runtime here, and
+        "least_runtime", "integer", "gpu" and "half_range" of `tflite_devices`.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
@@ -260,6 +243,7 @@ def publish(
         "quantization": kind,
         "task": model.task,
         "merge_tokens": endpoints_of(model).merged_tokens(model),
+        "use": row.kinds[kind].use,
         **facts,
         **NO_DEVICES,
         "least_runtime": row.least_runtime,

@@ -31,7 +31,7 @@ from export.tflite.finish import finish
 from export.tflite.flatbuffer import count_operations
 from export.tflite.integers import write_int8, write_int8_full, write_int16x8
 from export.tflite.quantize import write_dynamic, write_float16
-from export.web.writer import MODEL, add_page, in_folder, write_page_model
+from export.web.writer import MODEL, add_page, in_folder, missing_tool, write_page_model
 from vit_keras.images.preprocessing import Preprocessing
 
 Writer = Callable[[keras.Model, pathlib.Path, Options], None]
@@ -50,12 +50,14 @@ class Kind:
         mean_tolerance: largest distance from them that passes, see `Endpoints.distance`, for a
             classifier the probability that moves to other classes on average; None for any.
         gpu_tolerance: largest difference of the GPU engine's answers from the CPU's.
+        use: what files of this kind are for, a phrase.
     """
 
     write: Callable[[Source, pathlib.Path], dict[str, Any] | None]
     tolerance: float | None = None
     mean_tolerance: float | None = None
     gpu_tolerance: float = 0.05
+    use: str = ""
 
 
 def copy_source(source: Source, path: pathlib.Path) -> None:
@@ -107,6 +109,11 @@ def no_devices(
     return {}
 
 
+def nothing_missing() -> str:
+    """No tool, for formats that need none but the project's own packages."""
+    return ""
+
+
 def not_counted(path: pathlib.Path) -> dict[str, int]:
     """No operations, for formats in which they are not counted."""
     return {}
@@ -132,6 +139,7 @@ class Format:
         least_runtime: the oldest version of the runtime that was measured to read artefacts, where
             `devices` does not find it out.
         finish_target: (model, target, Options), writes files next to a published artefact.
+        missing: () -> the tool that the format needs and that is not installed, or "".
     """
 
     target: Callable[[pathlib.Path, str], pathlib.Path]
@@ -145,6 +153,7 @@ class Format:
     devices: Callable[[pathlib.Path, Run, Samples, Preprocessing], dict[str, Any]] = no_devices
     least_runtime: str = ""
     finish_target: Writer = nothing_to_add
+    missing: Callable[[], str] = nothing_missing
 
     def run(self, path: pathlib.Path, samples: Samples, preprocessing: Preprocessing) -> Run:
         """Runs an artefact in its own runtime."""
@@ -158,19 +167,19 @@ class Format:
 # Tolerances are several times what good files were measured to differ by. Files that a runtime
 # computes wrongly, or that are quantised for wrong ranges, move 0.06 to 0.8 of the probability.
 KINDS: dict[str, Kind] = {
-    "float32": Kind(copy_source, EXACT, gpu_tolerance=1e-4),
-    "float16": Kind(write_float16, 0.01, gpu_tolerance=1e-4),
-    "dynamic": Kind(write_dynamic, mean_tolerance=0.1),
-    "int8": Kind(write_int8, mean_tolerance=0.1),
-    "int8-full": Kind(write_int8_full, mean_tolerance=0.1),
-    "int16x8": Kind(write_int16x8, 0.01),
+    "float32": Kind(copy_source, EXACT, gpu_tolerance=1e-4, use="GPUs and CPUs, the reference"),
+    "float16": Kind(write_float16, 0.01, gpu_tolerance=1e-4, use="GPUs of phones"),
+    "dynamic": Kind(write_dynamic, mean_tolerance=0.1, use="CPUs of phones and computers"),
+    "int8": Kind(write_int8, mean_tolerance=0.1, use="CPUs that are fast in int8"),
+    "int8-full": Kind(write_int8_full, mean_tolerance=0.1, use="integer accelerators: NPU, DSP"),
+    "int16x8": Kind(write_int16x8, 0.01, use="accelerators for 16-bit activations"),
 }
 
 FORMATS = {
     "savedmodel": Format(
         target=next_version,
         write=write_saved_model,
-        kinds={"float32": Kind(write_with_warm_up, EXACT)},
+        kinds={"float32": Kind(write_with_warm_up, EXACT, use="TF Serving")},
         finish=nothing_to_add,
         runtime="savedmodel",
         float_input=normalised_input,
@@ -190,10 +199,14 @@ FORMATS = {
         target=onnx_file,
         write=onnx_files.write_onnx,
         kinds={
-            "float32": Kind(copy_source, EXACT),
-            "float16": Kind(onnx_kinds.write_float16, 0.01),
-            "dynamic": Kind(onnx_kinds.write_dynamic, mean_tolerance=0.1),
-            "int8": Kind(onnx_kinds.write_int8, mean_tolerance=0.1),
+            "float32": Kind(copy_source, EXACT, use="onnxruntime and others"),
+            "float16": Kind(onnx_kinds.write_float16, 0.01, use="onnxruntime on a GPU"),
+            "dynamic": Kind(
+                onnx_kinds.write_dynamic, mean_tolerance=0.1, use="onnxruntime on a CPU"
+            ),
+            "int8": Kind(
+                onnx_kinds.write_int8, mean_tolerance=0.1, use="CPUs with int8 instructions"
+            ),
         },
         finish=onnx_files.add_properties,
         runtime="onnx",
@@ -204,21 +217,26 @@ FORMATS = {
         target=coreml_package,
         write=coreml_files.write_source,
         kinds={
-            "float32": Kind(coreml_files.write_float32),
-            "float16": Kind(coreml_files.write_float16),
+            "float32": Kind(coreml_files.write_float32, use="Apple CPUs and GPUs"),
+            "float16": Kind(coreml_files.write_float16, use="Apple's Neural Engine"),
         },
         finish=check_interface,
         runtime="",
+        least_runtime="iOS 15, macOS 12",
+        missing=coreml_files.missing_tool,
         count_operations=count_coreml_operations,
     ),
     "web": Format(
         target=web_folder,
         write=write_page_model,
         kinds={
-            kind: dataclasses.replace(KINDS[kind], write=in_folder(KINDS[kind].write))
+            kind: dataclasses.replace(
+                KINDS[kind], write=in_folder(KINDS[kind].write), use="browsers"
+            )
             for kind in ("float32", "float16", "dynamic")
         },
         finish=add_page,
+        missing=missing_tool,
         runtime="tflite",  # verified in LiteRT: no browser needed
         model_file=MODEL,
         count_operations=count_operations,

@@ -10,6 +10,7 @@ from export.checks.verify import Samples, ask_keras
 from export.endpoints import endpoints_of
 from export.images import Images, load_images
 from export.options import Options
+from training.recipe import RunFolder
 from vit_keras.model import load_any
 
 Data = str | tuple[np.ndarray, np.ndarray]
@@ -32,13 +33,20 @@ class Subject:
     options: Options
 
 
+def find_model(path: str | pathlib.Path) -> pathlib.Path:
+    """The path of a .keras file: the path itself, or the model of a run folder."""
+    path = pathlib.Path(path)
+    return RunFolder(path).model if path.is_dir() else path
+
+
 def load(
     model: keras.Model | str | pathlib.Path, options: Options
 ) -> tuple[keras.Model, str | pathlib.Path | None]:
     """A model, loaded and checked, and the path of its file, or None."""
     path = None
     if isinstance(model, str | pathlib.Path):
-        path, model = model, load_any(model)
+        path = find_model(model)
+        model = load_any(path)
     endpoints_of(model, path).check(model, path or model.name, options)
     return model, path
 

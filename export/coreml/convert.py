@@ -4,6 +4,7 @@ coremltools converts on any system, but Core ML runs on Apple's only: the progra
 run.
 """
 
+import importlib.util
 import pathlib
 from typing import Any
 
@@ -58,6 +59,12 @@ def write_float32(source: Source, path: pathlib.Path) -> None:
 def write_float16(source: Source, path: pathlib.Path) -> None:
     """Writes weights and arithmetic in half precision, the one that the Neural Engine has."""
     _convert(source, path, "FLOAT16")
+
+
+def missing_tool() -> str:
+    """How to install coremltools, or "" if it is installed."""
+    installed = importlib.util.find_spec("coremltools")
+    return "" if installed else 'coremltools: pip install -e ".[coreml]"'
 
 
 def import_coremltools() -> Any:

@@ -12,6 +12,7 @@ from vit_keras.utils.errors import InputError, first_line
 from vit_keras.utils.files import write_json, write_text
 
 Row = dict[str, Any]
+SHOWN = 4  # kinds of operations in float
 
 NOTES = """
 - **Max difference** is the largest difference from the answers of the Keras model (for a SavedModel
@@ -66,6 +67,7 @@ def format_devices(rows: list[Row]) -> str:
     table = [
         {
             "artefact": row["path"],
+            "for": row["use"],
             "oldest runtime": row["least_runtime"],
             "GPU": _gpu(row["gpu"]),
             "integer accelerator": _integer(row["integer"]),
@@ -97,6 +99,8 @@ def _integer(integer: dict[str, Any] | None) -> str:
     text = f"{integer['integer']} of {integer['operations']} in {partitions} partition"
     text += "" if partitions == 1 else "s"
     floats = [f"{count} {name}" for name, count in integer["float"].items()]
+    if len(floats) > SHOWN:
+        floats = [*floats[:SHOWN], "..."]
     return text + (f"; float: {', '.join(floats)}" if floats else "")
 
 

@@ -121,6 +121,18 @@ def _with_relative_imports(script):
     return re.sub(rb"//# sourceMappingURL=.*", b"// Changed: see NOTICE.txt", script)
 
 
+def missing_tool() -> str:
+    """How to install npm, or "" if LiteRT.js or npm is here."""
+    packages = [cache_folder() / _tarball_name(package) for package in PACKAGES]
+    if shutil.which("npm") or all(path.exists() for path in packages):
+        return ""
+    return "Node.js with npm (on Debian and Ubuntu: apt install npm)"
+
+
+def _tarball_name(package):
+    return f"litertjs-{package}-{LITERT}.tgz"  # as npm names it
+
+
 def tarball(package: str) -> pathlib.Path:
     """The path of a package of LiteRT.js in the cache; npm fetches it if necessary.
 
@@ -131,7 +143,7 @@ def tarball(package: str) -> pathlib.Path:
         RefusedError: when npm is missing or fails, or fetches another file than the published one.
     """
     expected, _ = PACKAGES[package]
-    path = cache_folder() / f"litertjs-{package}-{LITERT}.tgz"  # as npm names it
+    path = cache_folder() / _tarball_name(package)
     if path.exists() and _sha512(path) == expected:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from vit_keras import InputError, Preprocessing, load_model
 ROW = {
     "format": "tflite",
     "quantization": "float32",
+    "use": "",
     "task": "classification",
     "model": "",
     "search": None,
