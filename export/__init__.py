@@ -28,7 +28,7 @@ def to_saved_model(
     """Writes a SavedModel for TF Serving, see `export.saved_model.signatures`.
 
     Args:
-        model: the model, or the path of its .keras file.
+        model: the model, or the path of its .keras file or run folder.
         folder: the folder to write, `saved_model/1` for instance.
         keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, top_k,
             max_pixels, jit_compile.
@@ -45,7 +45,7 @@ def to_tflite(
     """Writes a .tflite file, after it has answered like the Keras model in LiteRT.
 
     Args:
-        model: the model, or the path of its .keras file.
+        model: the model, or the path of its .keras file or run folder.
         path: the file to write.
         quantization: "float32", "float16", "dynamic", "int8", "int8-full" or "int16x8".
         keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
@@ -64,7 +64,7 @@ def to_onnx(
     """Writes a .onnx file, after it has answered like the Keras model in onnxruntime.
 
     Args:
-        model: the model, or the path of its .keras file.
+        model: the model, or the path of its .keras file or run folder.
         path: the file to write.
         quantization: "float32", "float16", "dynamic" or "int8".
         keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
@@ -82,7 +82,7 @@ def to_coreml(
     """Writes a Core ML package, which is checked and not run, see `export.coreml.convert`.
 
     Args:
-        model: the model, or the path of its .keras file.
+        model: the model, or the path of its .keras file or run folder.
         folder: the folder to write, `model.mlpackage` for instance.
         quantization: "float32" or "float16".
         keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
@@ -102,7 +102,7 @@ def to_web(
     Its .tflite file is verified in LiteRT's interpreter.
 
     Args:
-        model: the model, or the path of its .keras file.
+        model: the model, or the path of its .keras file or run folder.
         folder: the folder to write.
         quantization: "float32", "float16" or "dynamic".
         keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
