@@ -1,16 +1,17 @@
 """A float32 .tflite + images -> the same model in integers: int8, int8-full, int16x8."""
 
 import dataclasses
+import itertools
 import pathlib
 from typing import Any
 
 from export.checks.verify import RefusedError
 from export.images import Images
 from export.source import Source
+from export.tflite.flatbuffer import graph_operations
 from export.tflite.integer_graph import remove_cast, sigmoid_gelu
 from export.tflite.integer_search import IntegerSearch
 from export.tflite.norms import multiply_deviations
-from export.tflite.partitions import count_integer_operations
 from export.tflite.quantize import StaticQuantizer
 from export.tflite.smooth_quant import smooth_channels
 from export.tflite.statistics import Ranges, gather_statistics
@@ -102,14 +103,20 @@ def write_int8_full(source: Source, path: pathlib.Path) -> dict[str, Any]:
             ranges[pixels] = {"min": 0.0, "max": 255.0}
         ends = {"INPUT": "uint8", "OUTPUT": options.output_type}
         quantizer = StaticQuantizer(prepared, statistics, 8, ends=ends)
-        details = IntegerSearch(source, quantizer, path).write_all()
-    count = count_integer_operations(path)
-    if count["float"]:
+        _check_all_in_parts(prepared, quantizer)
+        return IntegerSearch(source, quantizer, path).write_all()
+
+
+def _check_all_in_parts(path: pathlib.Path, quantizer: StaticQuantizer) -> None:
+    """Raises RefusedError for a file with operations that have to stay in float."""
+    lists = [part.operations.values() for part in quantizer.parts]
+    in_parts = set(itertools.chain(*itertools.chain(*lists)))
+    others = {name for name, tensor in graph_operations(path) if tensor not in in_parts}
+    if others:
         raise RefusedError(
-            f"int8-full is not possible: {', '.join(count['float'])} of this model have no integer "
-            f"form; int8 leaves them in float."
+            f"int8-full is not possible: the model's {', '.join(sorted(others))} have no good "
+            f"integer form; int8 leaves them in float."
         )
-    return details
 
 
 def _prepare(source: pathlib.Path, path: pathlib.Path, images: Images) -> dict[str, Ranges]:

@@ -53,7 +53,8 @@ def find_parts(path: str | pathlib.Path, bits: int) -> list[Part]:
         if operation in BY_BITS[f"static_wi8_ai{bits}"]:
             name = _part_of(operation, tensor)
             parts.setdefault(name, {}).setdefault(operation, []).append(tensor)
-    return [Part(name, operations) for name, operations in parts.items()]
+    # Merging tokens divides, and compares numbers to choose a few: it stays in float.
+    return [Part(name, operations) for name, operations in parts.items() if "DIV" not in operations]
 
 
 def _part_of(operation, tensor):

@@ -84,6 +84,8 @@ def _limits(values):
 
 def _range(limits):
     least, greatest = limits
+    if least == greatest == 0:
+        greatest = 1.0  # a scale of 0 is not valid
     return {"min": float(least), "max": float(greatest)}
 
 

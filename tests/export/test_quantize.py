@@ -8,9 +8,11 @@ from ai_edge_litert.interpreter import Interpreter
 from support.environments import environment_with
 
 from export.checks.run_standalone import ask_tflite
+from export.endpoints import inference_model
 from export.formats import KINDS
 from export.options import Options
 from export.source import Source
+from export.tflite.convert import write_tflite
 from export.tflite.flatbuffer import count_operations
 from export.tflite.integers import write_int8, write_int8_full
 from export.tflite.norms import multiply_deviations
@@ -171,6 +173,15 @@ def test_int8_full_refuses_normalised_images(five_classes, float32_file, noise_i
     source = Source(float32_file, five_classes, noise_images, Options(preprocess="none"))
 
     with pytest.raises(InputError, match="takes uint8 pixels; leave out --preprocess none"):
+        write_int8_full(source, tmp_path / "full")
+
+
+def test_int8_full_refuses_merged_tokens(five_classes, noise_images, tmp_path):
+    model = inference_model(five_classes, merge_tokens=3)
+    write_tflite(model, tmp_path / "merged", Options())
+    source = Source(tmp_path / "merged", model, noise_images, Options())
+
+    with pytest.raises(InputError, match="CAST.*DIV.*GREATER.* have no good integer form"):
         write_int8_full(source, tmp_path / "full")
 
 

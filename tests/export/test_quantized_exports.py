@@ -99,9 +99,9 @@ def test_every_model_option_in_every_kind_and_with_merged_tokens(overrides, nois
     data, options = (pixels, labels), Options(allow_drop=True)
 
     rows = export_model(*place, list(KINDS), data=data, options=options)
-    rows += export_model(*place, ["int8"], (3,), data=data, options=options)
+    rows += export_model(*place, ["int8", "int16x8"], (3,), data=data, options=options)
 
-    assert len(rows) == len(KINDS) + 1
+    assert len(rows) == len(KINDS) + 2
     for row in rows:
         assert row["model"] == "moving average (momentum 0.99) of the weights"
         exact = row["quantization"] in ("float32", "float16")
