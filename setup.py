@@ -26,6 +26,7 @@ APP = [
     "tensorboard>=2.20,<2.22",
     "tf2onnx>=1.17",
 ]
+COREML = ["coremltools>=9,<10"]
 HUB = ["huggingface_hub>=0.30"]
 TEST = [
     *HUB,
@@ -66,6 +67,7 @@ setup(
     install_requires=["keras>=3.12,<4", "numpy>=2", "safetensors>=0.5"],
     extras_require={
         "app": APP,  # training and export
+        "coreml": COREML,  # export --format coreml
         "hub": HUB,  # hf:// addresses
         "test": APP + TEST,
         # What written weights are read with, in the slow tests; torch also reads .pth files.

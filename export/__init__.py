@@ -1,280 +1,143 @@
-"""model.keras -> artefacts that run without this project, each verified in its own runtime."""
+"""model.keras -> artefacts that run without this project, each verified in its own runtime.
+
+One function for each format. What is in the artefact's place is replaced when the new one has been
+verified. The keywords and their defaults are described in `export.options.Options`, and those that
+it lacks in `export.keywords.Keywords`. All functions return {"format", "quantization", "bytes",
+"accuracy", ...}, see `export.export.publish`, and raise InputError when the artefact is not good
+enough or cannot be written; then nothing is changed.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+from export.keywords import AboutKeywords, PixelKeywords, SavedModelKeywords, TFLiteKeywords
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
 
 
 def to_saved_model(
     model: keras.Model | str | pathlib.Path,
     folder: str | pathlib.Path,
-    *,
-    merge_tokens: int = 0,
-    data: str | tuple[np.ndarray, np.ndarray] = "",
-    data_dir: str = "",
-    count: int = 1000,
-    attention: bool = False,
-    top_k: int = 5,
-    max_pixels: int = 50_000_000,
-    jit_compile: bool = False,
-    max_drop: float = 0.01,
-    allow_drop: bool = False,
+    **keywords: Unpack[SavedModelKeywords],
 ) -> dict[str, Any]:
     """Writes a SavedModel for TF Serving, see `export.saved_model.signatures`.
 
     Args:
-        model: the model, or the path of its .keras file.
-        folder: the folder to write, `saved_model/1` for instance; an earlier SavedModel there is
-            replaced.
-        merge_tokens: patches that every block merges into others, for speed; 0 for none.
-        data: images to verify on: a dataset or folder as for `python -m training fit --data`, or
-            (uint8 images (count, height, width, channels), labels (count,)); by default those that
-            the model was trained on, if it is a path in a run folder.
-        data_dir: folder of the files of TFDS or fashion_mnist.
-        count: images to evaluate on, at most.
-        attention: whether to return how much each patch counted, too.
-        top_k: number of labels to return.
-        max_pixels: size of the largest image to decode, pixels.
-        jit_compile: whether to compile with XLA, if that is measured to be faster.
-        max_drop: accuracy that the artefact may lose against the Keras model, a fraction.
-        allow_drop: whether to write an artefact that loses more.
-
-    Returns:
-        {"format", "quantization", "bytes", "accuracy", ...}, see `export.export.publish`.
-
-    Raises:
-        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
+        model: the model, or the path of its .keras file or run folder.
+        folder: the folder to write, `saved_model/1` for instance.
+        keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, top_k,
+            max_pixels, jit_compile.
     """
-    return _export(
-        model,
-        "savedmodel",
-        folder,
-        {
-            "attention": attention,
-            "top_k": top_k,
-            "max_pixels": max_pixels,
-            "jit_compile": jit_compile,
-            "max_drop": max_drop,
-            "allow_drop": allow_drop,
-        },
-        merge_tokens=merge_tokens,
-        data=data,
-        data_dir=data_dir,
-        count=count,
-    )
+    return _export(model, "savedmodel", folder, keywords, SavedModelKeywords)
 
 
 def to_tflite(
     model: keras.Model | str | pathlib.Path,
     path: str | pathlib.Path,
     quantization: str = "float32",
-    *,
-    merge_tokens: int = 0,
-    data: str | tuple[np.ndarray, np.ndarray] = "",
-    data_dir: str = "",
-    count: int = 1000,
-    attention: bool = False,
-    preprocess: str = "in-graph",
-    batch: int | None = None,
-    max_drop: float = 0.01,
-    allow_drop: bool = False,
-    author: str = "",
-    license: str = "",
-    version: str = "1",
+    **keywords: Unpack[TFLiteKeywords],
 ) -> dict[str, Any]:
     """Writes a .tflite file, after it has answered like the Keras model in LiteRT.
 
     Args:
-        model: the model, or the path of its .keras file.
+        model: the model, or the path of its .keras file or run folder.
         path: the file to write.
-        quantization: "float32", "float16", "dynamic", "int8" or "int16x8".
-        merge_tokens: patches that every block merges into others, for speed; 0 for none.
-        data: images to verify on: a dataset or folder as for `python -m training fit --data`, or
-            (uint8 images (count, height, width, channels), labels (count,)); by default those that
-            the model was trained on, if it is a path in a run folder.
-        data_dir: folder of the files of TFDS or fashion_mnist.
-        count: images to evaluate on, at most.
-        attention: whether to return how much each patch counted, too.
-        preprocess: "in-graph" for an input of uint8 pixels, 0 to 255; "none" for an input of
-            float32 images that the caller normalises.
-        batch: images per call; None for one.
-        max_drop: accuracy that the artefact may lose against the Keras model, a fraction.
-        allow_drop: whether to write an artefact that loses more.
-        author: of the model, for the metadata.
-        license: of the model's weights, for the metadata.
-        version: of the model, for the metadata.
-
-    Returns:
-        {"format", "quantization", "bytes", "accuracy", ...}, see `export.export.publish`.
-
-    Raises:
-        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
+        quantization: "float32", "float16", "dynamic", "int8", "int8-full" or "int16x8".
+        keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
+            license, version, preprocess, input_type, batch, embed, output_type, gelu,
+            least_runtime.
     """
-    return _export(
-        model,
-        "tflite",
-        path,
-        {
-            "attention": attention,
-            "preprocess": preprocess,
-            "batch": batch,
-            "max_drop": max_drop,
-            "allow_drop": allow_drop,
-            "author": author,
-            "license": license,
-            "version": version,
-        },
-        quantization=quantization,
-        merge_tokens=merge_tokens,
-        data=data,
-        data_dir=data_dir,
-        count=count,
-    )
+    return _export(model, "tflite", path, keywords, TFLiteKeywords, quantization)
 
 
 def to_onnx(
     model: keras.Model | str | pathlib.Path,
     path: str | pathlib.Path,
     quantization: str = "float32",
-    *,
-    merge_tokens: int = 0,
-    data: str | tuple[np.ndarray, np.ndarray] = "",
-    data_dir: str = "",
-    count: int = 1000,
-    attention: bool = False,
-    preprocess: str = "in-graph",
-    batch: int | None = None,
-    max_drop: float = 0.01,
-    allow_drop: bool = False,
-    author: str = "",
-    license: str = "",
-    version: str = "1",
+    **keywords: Unpack[PixelKeywords],
 ) -> dict[str, Any]:
     """Writes a .onnx file, after it has answered like the Keras model in onnxruntime.
 
     Args:
-        model: the model, or the path of its .keras file.
+        model: the model, or the path of its .keras file or run folder.
         path: the file to write.
-        quantization: "float32" or "dynamic".
-        merge_tokens: patches that every block merges into others, for speed; 0 for none.
-        data: images to verify on: a dataset or folder as for `python -m training fit --data`, or
-            (uint8 images (count, height, width, channels), labels (count,)); by default those that
-            the model was trained on, if it is a path in a run folder.
-        data_dir: folder of the files of TFDS or fashion_mnist.
-        count: images to evaluate on, at most.
-        attention: whether to return how much each patch counted, too.
-        preprocess: "in-graph" for an input of uint8 pixels, 0 to 255; "none" for an input of
-            float32 images that the caller normalises.
-        batch: images per call; None for any number.
-        max_drop: accuracy that the artefact may lose against the Keras model, a fraction.
-        allow_drop: whether to write an artefact that loses more.
-        author: of the model, for the metadata.
-        license: of the model's weights, for the metadata.
-        version: of the model, for the metadata.
-
-    Returns:
-        {"format", "quantization", "bytes", "accuracy", ...}, see `export.export.publish`.
-
-    Raises:
-        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
+        quantization: "float32", "float16", "dynamic" or "int8".
+        keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
+            license, version, preprocess, input_type, batch, embed.
     """
-    return _export(
-        model,
-        "onnx",
-        path,
-        {
-            "attention": attention,
-            "preprocess": preprocess,
-            "batch": batch,
-            "max_drop": max_drop,
-            "allow_drop": allow_drop,
-            "author": author,
-            "license": license,
-            "version": version,
-        },
-        quantization=quantization,
-        merge_tokens=merge_tokens,
-        data=data,
-        data_dir=data_dir,
-        count=count,
-    )
+    return _export(model, "onnx", path, keywords, PixelKeywords, quantization)
+
+
+def to_coreml(
+    model: keras.Model | str | pathlib.Path,
+    folder: str | pathlib.Path,
+    quantization: str = "float32",
+    **keywords: Unpack[AboutKeywords],
+) -> dict[str, Any]:
+    """Writes a Core ML package, which is checked and not run, see `export.coreml.convert`.
+
+    Args:
+        model: the model, or the path of its .keras file or run folder.
+        folder: the folder to write, `model.mlpackage` for instance.
+        quantization: "float32" or "float16".
+        keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
+            license, version.
+    """
+    return _export(model, "coreml", folder, keywords, AboutKeywords, quantization)
 
 
 def to_web(
     model: keras.Model | str | pathlib.Path,
     folder: str | pathlib.Path,
     quantization: str = "float32",
-    *,
-    merge_tokens: int = 0,
-    data: str | tuple[np.ndarray, np.ndarray] = "",
-    data_dir: str = "",
-    count: int = 1000,
-    attention: bool = False,
-    max_drop: float = 0.01,
-    allow_drop: bool = False,
-    author: str = "",
-    license: str = "",
-    version: str = "1",
+    **keywords: Unpack[AboutKeywords],
 ) -> dict[str, Any]:
     """Writes a static page that classifies pictures in a browser, see `export.web.writer`.
 
+    Its .tflite file is verified in LiteRT's interpreter.
+
     Args:
-        model: the model, or the path of its .keras file.
-        folder: the folder to write; an earlier page there is replaced when the new one is complete.
+        model: the model, or the path of its .keras file or run folder.
+        folder: the folder to write.
         quantization: "float32", "float16" or "dynamic".
-        merge_tokens: patches that every block merges into others, for speed; 0 for none.
-        data: images to verify on: a dataset or folder as for `python -m training fit --data`, or
-            (uint8 images (count, height, width, channels), labels (count,)); by default those that
-            the model was trained on, if it is a path in a run folder.
-        data_dir: folder of the files of TFDS or fashion_mnist.
-        count: images to evaluate on, at most.
-        attention: whether to return how much each patch counted, too.
-        max_drop: accuracy that the artefact may lose against the Keras model, a fraction.
-        allow_drop: whether to write an artefact that loses more.
-        author: of the model, for the metadata.
-        license: of the model's weights, for the metadata.
-        version: of the model, for the metadata.
-
-    Returns:
-        as `to_tflite`, for the .tflite file in the page, which is verified in LiteRT's interpreter.
-
-    Raises:
-        InputError: when the artefact is not good enough or cannot be written; nothing is changed.
+        keywords: merge_tokens, data, data_dir, count, attention, max_drop, allow_drop, author,
+            license, version.
     """
-    return _export(
-        model,
-        "web",
-        folder,
-        {
-            "attention": attention,
-            "max_drop": max_drop,
-            "allow_drop": allow_drop,
-            "author": author,
-            "license": license,
-            "version": version,
-        },
-        quantization=quantization,
-        merge_tokens=merge_tokens,
-        data=data,
-        data_dir=data_dir,
-        count=count,
-    )
+    return _export(model, "web", folder, keywords, AboutKeywords, quantization)
 
 
 def _export(
     model: keras.Model | str | pathlib.Path,
     name: str,
-    target: str | pathlib.Path,
-    options: dict[str, Any],
-    **arguments: Any,
+    path: str | pathlib.Path,
+    keywords: Mapping[str, Any],
+    known: Any,
+    quantization: str = "float32",
 ) -> dict[str, Any]:
-    """Calls `export_artefact`; imported late, because TensorFlow takes seconds."""
+    """Calls `export_artefact`; imported late, because TensorFlow takes seconds.
+
+    Args:
+        model: as above.
+        name: a key of FORMATS.
+        path: as above.
+        keywords: what the caller gave.
+        known: the TypedDict of what the format takes; Python does not check it.
+        quantization: as above.
+    """
     from export.export import export_artefact
     from export.options import Options
+    from vit_keras.utils.errors import InputError, did_you_mean
 
-    return export_artefact(model, name, target, Options(**options), **arguments)
+    for keyword in keywords:
+        if keyword not in known.__optional_keys__:
+            near = did_you_mean(keyword, sorted(known.__optional_keys__))
+            raise InputError(f"no option {keyword!r} of the format {name}{near}")
+    fields = {field.name for field in dataclasses.fields(Options)}
+    options = Options(**{key: value for key, value in keywords.items() if key in fields})
+    rest = {key: value for key, value in keywords.items() if key not in fields}
+    return export_artefact(model, name, path, options, quantization=quantization, **rest)

@@ -4,7 +4,9 @@ import argparse
 import dataclasses
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter from TensorFlow
+from export.chatter import hide_chatter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no information from TensorFlow
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -13,8 +15,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # Imported late: TensorFlow takes seconds, --help should not.
     from export.export import export_model
-    from export.formats import FORMATS, KINDS
     from export.options import Options
+    from export.selection import select_formats, select_quantizations
+    from export.subject import find_model
     from vit_keras.utils.errors import one_line_errors
 
     with one_line_errors():
@@ -23,14 +26,15 @@ def main(argv: list[str] | None = None) -> None:
         }
         export_model(
             arguments.model,
-            _names(arguments.format, FORMATS, "export format"),
-            arguments.out,
-            quantizations=_names(arguments.quantization, KINDS, "quantization"),
+            select_formats(arguments.format),
+            arguments.out or find_model(arguments.model).with_name("export"),
+            quantizations=select_quantizations(arguments.quantization),
             merge_tokens=arguments.merge_tokens,
             data=arguments.data,
             data_dir=arguments.data_dir,
             count=arguments.images,
             options=Options(**options),
+            replace=arguments.replace,
         )
 
 
@@ -39,13 +43,20 @@ def _parser():
         "python -m export",
         description="Writes a trained model in other formats, and verifies each in its runtime.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a .keras file")
-    parser.add_argument("--out", required=True, metavar="FOLDER")
+    parser.add_argument("model", metavar="MODEL", help="a .keras file, or a run folder")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="the folder export next to the model by default"
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove the export of another model from the folder",
+    )
     parser.add_argument(
         "--format",
         nargs="+",
         default=["savedmodel", "tflite"],
-        help="savedmodel, tflite, onnx, web, or all; savedmodel and tflite by default",
+        help="savedmodel, tflite, onnx, coreml, web, or all; savedmodel and tflite by default",
     )
     parser.add_argument(
         "--quantization",
@@ -90,11 +101,22 @@ def _parser():
         action="store_true",
         help="also return how much each patch of an image counts",
     )
+    parser.add_argument(
+        "--embed",
+        action="store_true",
+        help="also return the features that the head reads, for search: in .tflite as the "
+        "signature embed; a SavedModel always has it",
+    )
     files = parser.add_argument_group(".tflite and .onnx files")
     files.add_argument(
         "--preprocess",
         default="in-graph",
-        help="in-graph, to take uint8 pixels, or none, to take float32 that the caller normalises",
+        help="in-graph, to take pixels, or none, to take float32 that the caller normalises",
+    )
+    files.add_argument(
+        "--input-type",
+        default="uint8",
+        help="of pixels, 0 to 255: uint8, the default, or float32",
     )
     files.add_argument(
         "--batch", type=int, help="images per call; one in .tflite, any number in .onnx by default"
@@ -136,15 +158,6 @@ def _parser():
     return parser
 
 
-def _names(names, table, what):
-    """The names, or all of the table for "all"; raises InputError for an unknown one."""
-    from vit_keras.utils.errors import InputError, did_you_mean
-
-    for name in names:
-        if name not in (*table, "all"):
-            raise InputError(f"no {what} {name!r}{did_you_mean(name, [*table, 'all'])}")
-    return list(table) if "all" in names else names
-
-
 if __name__ == "__main__":
+    hide_chatter()
     main()

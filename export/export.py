@@ -1,49 +1,38 @@
 """model.keras + formats -> a folder of verified artefacts, and a report of what they cost."""
 
 import contextlib
-import dataclasses
 import itertools
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from export.checks.verify import RefusedError, Samples, ask_keras, check, judge
+from export.checks.verify import (
+    NO_DEVICES,
+    NOT_RUN,
+    RefusedError,
+    Samples,
+    check,
+    check_gpu,
+    judge,
+)
+from export.digest import artefact_digest
 from export.endpoints import endpoints_of
+from export.folder import ExportFolder
 from export.formats import FORMATS
-from export.images import EVALUATION, Images, load_images
-from export.labels import metadata_files
+from export.images import EVALUATION
 from export.options import Options
-from export.reports.model_card import format_card
-from export.reports.report import add_to_report, format_table
+from export.progress import COSTS, Progress, Step, export_cost, silent
+from export.reports.report import format_table
+from export.selection import kinds_by_format
 from export.source import Source
-from training.recipe import RunFolder, run_of
-from vit_keras.model import load_any
+from export.subject import Data, Subject, find_model, load, load_subject
+from training.recipe import run_of
 from vit_keras.utils.checks import check_choice
-from vit_keras.utils.errors import InputError
-from vit_keras.utils.files import replacing, write_json, write_text
-
-Data = str | tuple[np.ndarray, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A model to export, with the images and settings of its artefacts.
-
-    Attributes:
-        model: the trained model.
-        images: {"calibration", "search", "evaluation": Images}.
-        samples: the evaluation images and the model's answers.
-        options: Options.
-    """
-
-    model: keras.Model
-    images: dict[str, Images]
-    samples: Samples
-    options: Options
+from vit_keras.utils.errors import InputError, naming_write_errors
+from vit_keras.utils.files import remove_leftovers, replacing, temporary_folder, write_json
 
 
 def export_model(
@@ -56,6 +45,7 @@ def export_model(
     data_dir: str = "",
     count: int = EVALUATION,
     options: Options | None = None,
+    replace: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes, verifies and publishes artefacts of a model.
 
@@ -63,7 +53,7 @@ def export_model(
     like the Keras model, so that half a model or a wrong one is never visible.
 
     Args:
-        model_path: a .keras file.
+        model_path: a .keras file, or a run folder.
         formats: names from FORMATS.
         out: folder for the artefacts, labels.txt, report.md, report.json and model_card.md.
         quantizations: names from KINDS; each format is written in those that it has.
@@ -73,81 +63,71 @@ def export_model(
         data_dir: as in `load_images`.
         count: as in `load_images`.
         options: Options.
+        replace: whether to remove another model's artefacts from the folder. Its SavedModels stay
+            as earlier versions, below one of this model.
 
     Returns:
         the rows of the report, a dict each, see `publish`.
 
     Raises:
-        InputError: for a model that cannot be exported; and, after the others have been
-            published, for artefacts that were refused.
+        InputError: for a model that cannot be exported; for a folder with artefacts of another
+            model; and, after the others have been published, for artefacts that were refused.
     """
-    options = options or Options()
-    if options.attention and any(merge_tokens):
-        raise InputError(
-            "merged tokens belong to no single patch, so there is no attention map of them: export "
-            "with --attention or with --merge-tokens."
-        )
-    kinds = _kinds(formats, quantizations)
-    subject = load_subject(model_path, data, data_dir, count, options)
-    out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    reasons: list[str] = []
-    for merged, name in itertools.product(dict.fromkeys(merge_tokens), kinds):
-        with prepared(subject, name, merged) as source:
+    options, model_path = options or Options(), find_model(model_path)
+    _check_merging(merge_tokens, options)
+    kinds = kinds_by_format(formats, quantizations)
+    variants = list(itertools.product(dict.fromkeys(merge_tokens), kinds))
+    step = Progress(export_cost((FORMATS[name].runtime, kinds[name]) for _, name in variants)).step
+    with step(f"loading {model_path}", COSTS["load"]):
+        model, path = load(model_path, options)
+    folder = ExportFolder(pathlib.Path(out), model, replace)
+    folder.check()
+    with step("asking Keras", COSTS["ask"]):
+        subject = load_subject(model, path, data, data_dir, count, options)
+    rows, reasons = [], []
+    for merged, name in variants:
+        with prepared(subject, name, merged, step) as source:
             for kind in kinds[name]:
                 try:
-                    rows.append(_export_one(source, subject.samples, name, kind, merged, out))
+                    row = _export_one(source, subject.samples, name, kind, merged, folder, step)
+                    rows.append(row)
                 except RefusedError as error:
                     reasons.append(str(error))
                     print(f"Not written: {error}", flush=True)
-    _describe(subject, run_of(model_path), out)
+    folder.finish(run_of(model_path), options)
     print(format_table(rows))
     if reasons:
         raise InputError("; ".join(reasons))
     return rows
 
 
-def _kinds(formats: Sequence[str], quantizations: Sequence[str]) -> dict[str, list[str]]:
-    """{format: those of the quantizations that it has}; prints which formats have none."""
-    kinds = {
-        name: [kind for kind in FORMATS[name].kinds if kind in quantizations] for name in formats
-    }
-    lacking = [
-        f"{name} comes in {', '.join(FORMATS[name].kinds)}"
-        for name, available in kinds.items()
-        if not available
-    ]
-    if len(lacking) == len(kinds):
-        names = " ".join(quantizations)
-        raise InputError(f"{'; '.join(lacking)}. Got --quantization {names}.")
-    for reason in lacking:
-        print(f"Left out: {reason}.", flush=True)
-    return {name: available for name, available in kinds.items() if available}
+def _check_merging(merge_tokens: Sequence[int], options: Options) -> None:
+    if options.attention and any(merge_tokens):
+        raise InputError(
+            "merged tokens belong to no single patch, so there is no attention map of them: export "
+            "with --attention or with --merge-tokens."
+        )
 
 
 def _export_one(
-    source: Source, samples: Samples, name: str, kind: str, merged: int, out: pathlib.Path
+    source: Source,
+    samples: Samples,
+    name: str,
+    kind: str,
+    merged: int,
+    folder: ExportFolder,
+    step: Step,
 ) -> dict[str, Any]:
-    """Publishes one artefact in the folder `out` and adds it to the report; returns its row."""
+    """Publishes one artefact in the folder and adds it to the report; returns its row."""
     suffix = f"_merge{merged}" if merged else ""
     if kind != "float32":
         suffix += f"_{kind}"
-    target = FORMATS[name].target(out, suffix)
-    path = str(target.relative_to(out))
-    print(f"{path} ...", flush=True)
-    row = {**publish(source, samples, name, kind, target), "path": path}
-    add_to_report(out, row)
+    target = FORMATS[name].target(folder.path, suffix)
+    path = str(target.relative_to(folder.path))
+    row = {**publish(source, samples, name, kind, target, step, folder.claim), "path": path}
+    folder.add(row)
     FORMATS[name].finish_target(source.model, target, source.options)
     return row
-
-
-def _describe(subject: Subject, run: RunFolder, out: pathlib.Path) -> None:
-    """Writes labels.txt, if there are labels, and model_card.md."""
-    files = metadata_files(subject.model)
-    if "labels.txt" in files:
-        write_text(out / "labels.txt", files["labels.txt"])
-    write_text(out / "model_card.md", format_card(subject.model, run, subject.options))
 
 
 def export_artefact(
@@ -182,52 +162,43 @@ def export_artefact(
         InputError: for a model that cannot be exported, and an artefact that is not good enough.
     """
     check_choice("quantization", quantization, tuple(FORMATS[name].kinds))
-    subject = load_subject(model, data, data_dir, count, options)
+    subject = load_subject(*load(model, options), data, data_dir, count, options)
     with prepared(subject, name, merge_tokens) as source:
         return publish(source, subject.samples, name, quantization, pathlib.Path(target))
 
 
-def load_subject(
-    model: keras.Model | str | pathlib.Path,
-    data: Data,
-    data_dir: str,
-    count: int,
-    options: Options,
-) -> Subject:
-    """Loads a model and its images, and asks it for its answers; arguments as in `export_artefact`.
-
-    Raises:
-        InputError: for a model that cannot be exported, or without images to verify on.
-    """
-    path = None
-    if isinstance(model, str | pathlib.Path):
-        path, model = model, load_any(model)
-    endpoints = endpoints_of(model, path)
-    endpoints.check(model, path or model.name, options)
-    model = endpoints.inference_model(model)
-    images = load_images(model, path, data, data_dir, count)
-    return Subject(model, images, ask_keras(model, images["evaluation"], options), options)
-
-
 @contextlib.contextmanager
-def prepared(subject: Subject, name: str, merge_tokens: int = 0) -> Iterator[Source]:
+def prepared(
+    subject: Subject, name: str, merge_tokens: int = 0, step: Step = silent
+) -> Iterator[Source]:
     """The float32 artefact of a format, in a temporary folder.
 
     Args:
         subject: Subject.
         name: a key of FORMATS.
         merge_tokens: patches that every block merges into others.
+        step: of `Progress`.
     """
     endpoints = endpoints_of(subject.model)
     model = endpoints.inference_model(subject.model, merge_tokens)
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "source"
-        FORMATS[name].write(model, path, subject.options)
-        yield Source(path, model, subject.images, subject.options)
+    remove_leftovers(tempfile.gettempdir())
+    with temporary_folder() as folder:
+        path = folder / "source"
+        with step(f"converting to {name}", COSTS["convert"]):
+            FORMATS[name].write(model, path, subject.options)
+        rule = FORMATS[name].float_input(model, subject.options)
+        images = {part: each.prepared_by(rule) for part, each in subject.images.items()}
+        yield Source(path, model, images, subject.options)
 
 
 def publish(
-    source: Source, samples: Samples, name: str, kind: str, target: pathlib.Path
+    source: Source,
+    samples: Samples,
+    name: str,
+    kind: str,
+    target: pathlib.Path,
+    step: Step = silent,
+    before: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Makes an artefact of one kind, runs it, and moves it to its place if it is good enough.
 
@@ -237,41 +208,76 @@ def publish(
         name: a key of FORMATS.
         kind: one of its kinds.
         target: path of the artefact. The details of an int8 search are written next to it.
+        step: of `Progress`.
+        before: called when the artefact is good enough, before it is moved.
 
     Returns:
-        {"format", "quantization", "task", "merge_tokens", "bytes", "operations": {name: count},
-        "integer": what `count_integer_operations` returns, "model": description of its weights,
-        "search": details of a search or None} and what `judge` returns.
+        {"format", "quantization", "task", "merge_tokens", "use": what it is for, "bytes", "sha256",
+        "operations": {name: count}, "model": description of its weights, "search": details of a
+        search or None}, what `judge` returns, or NOT_RUN for a format that has no runtime here, and
+        "least_runtime", "integer", "gpu" and "half_range" of `tflite_devices`.
 
     Raises:
         RefusedError: when it is not good enough; nothing is written.
     """
     model, row = source.model, FORMATS[name]
-    endpoints = endpoints_of(model)
-    merge_tokens = endpoints.merged_tokens(model)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder_of(target)
     with replacing(target) as path:
-        search = row.kinds[kind].write(source, path)
-        row.finish(model, path, source.options)
-        run = row.run(path, samples, model.preprocessing)
-        limits = row.kinds[kind]
-        tolerances = (limits.tolerance, limits.mean_tolerance) if not merge_tokens else (None, None)
-        judgement = judge(run, samples, endpoints, *tolerances)
-        check(judgement, f"{name} in {kind}", endpoints, source.options)
-        files = [file for file in [path, *path.rglob("*")] if file.is_file()]
-        size = sum(file.stat().st_size for file in files)
-        operations, integers = row.operations(path), row.integers(path)
+        with step(f"{name} in {kind}: writing", COSTS[kind]):
+            search = row.kinds[kind].write(source, path)
+            row.finish(model, path, source.options)
+        judgement = NOT_RUN
+        if row.runtime:
+            with step(f"{name} in {kind}: verifying", COSTS[row.runtime]):
+                judgement = _verify(source, samples, name, kind, path)
+        facts = {
+            "bytes": _bytes_of(path),
+            "sha256": artefact_digest(path),
+            "operations": row.operations(path),
+        }
+        before()
     if search:
         write_json(target.with_suffix(".search.json"), search)
     return {
         "format": name,
         "quantization": kind,
         "task": model.task,
-        "merge_tokens": merge_tokens,
-        "bytes": size,
-        "operations": operations,
-        "integer": integers,
+        "merge_tokens": endpoints_of(model).merged_tokens(model),
+        "use": row.kinds[kind].use,
+        **facts,
+        **NO_DEVICES,
+        "least_runtime": row.least_runtime,
         "model": model.description,
         "search": search,
         **judgement,
     }
+
+
+def _verify(
+    source: Source, samples: Samples, name: str, kind: str, path: pathlib.Path
+) -> dict[str, Any]:
+    """Runs an artefact and judges it; raises RefusedError when it is not good enough."""
+    model, row = source.model, FORMATS[name]
+    endpoints = endpoints_of(model)
+    rule = row.float_input(model, source.options)
+    run = row.run(path, samples, rule)
+    limits = row.kinds[kind]
+    merged = endpoints.merged_tokens(model)
+    tolerances = (None, None) if merged else (limits.tolerance, limits.mean_tolerance)
+    judgement = judge(run, samples, endpoints, *tolerances)
+    check(judgement, f"{name} in {kind}", endpoints, source.options)
+    devices = row.devices(path / row.model_file, run, samples, rule)
+    check_gpu(devices.get("gpu"), f"{name} in {kind}", limits.gpu_tolerance)
+    return judgement | devices
+
+
+def _bytes_of(path: pathlib.Path) -> int:
+    """The size of an artefact, a file or folder."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def _make_folder_of(path: pathlib.Path) -> None:
+    """Makes the folder of an artefact, without what a killed export left in it."""
+    with naming_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)

@@ -16,6 +16,7 @@ from training.data.examples import Examples, stratified_order
 from training.data.preload import shrink
 from training.data.splits import load_splits, with_classes_of
 from training.recipe import read_recipe, run_of
+from vit_keras.images.preprocessing import Preprocessing
 from vit_keras.utils.errors import InputError
 
 CALIBRATION = 200  # images, at most
@@ -33,7 +34,7 @@ class Images:
         pixels: uint8 (count, height, width, channels).
         labels: int64 (count,), or None where they are unknown.
         files: the first images, at most 64, as PNG files of other sizes, at most twice as large.
-        mean: of each channel, by which the model's input is normalised, fractions of 255.
+        mean: of each channel, by which float32 inputs are normalised, fractions of 255.
         std: of each channel, likewise.
         source: how many images there are and where they are from, in words.
     """
@@ -43,7 +44,11 @@ class Images:
     files: list[bytes]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    source: str
+    source: str = ""
+
+    def prepared_by(self, preprocessing: Preprocessing) -> "Images":
+        """The same images for an input with this normalisation."""
+        return dataclasses.replace(self, mean=preprocessing.mean, std=preprocessing.std)
 
     def first(self, count: int) -> "Images":
         """The first `count` images."""

@@ -6,6 +6,7 @@ from vit_keras.utils.checks import check_choice, check_integer
 from vit_keras.utils.errors import InputError
 
 PREPROCESS = ("in-graph", "none")
+INPUT_TYPES = ("uint8", "float32")
 INTEGERS = ("uint8", "int8")
 GELU = ("exact", "sigmoid")
 OLD_RUNTIMES = ("2.14",)
@@ -16,10 +17,14 @@ class Options:
     """What artefacts compute, and how much accuracy they may lose.
 
     Attributes:
-        preprocess: of .tflite and .onnx files: "in-graph" for an input of uint8 pixels, 0 to 255;
-            "none" for an input of float32 images that the caller has normalised.
+        preprocess: of .tflite and .onnx files: "in-graph" for an input of pixels, 0 to 255; "none"
+            for an input of float32 images that the caller has normalised.
+        input_type: of pixels in .tflite and .onnx files: "uint8", or "float32" for callers that
+            cannot pass uint8, such as LiteRT's CompiledModel in Kotlin.
         batch: images per call of such a file; None for one in .tflite, any number in .onnx.
         attention: whether artefacts also return how much each patch counted.
+        embed: whether .tflite and .onnx files also return the features that the head reads, by the
+            signature `embed` or as one more output.
         top_k: number of labels that a SavedModel returns.
         max_pixels: size of the largest image that a SavedModel decodes, pixels; larger ones are
             refused, so that a small file cannot take all memory.
@@ -40,8 +45,10 @@ class Options:
     """
 
     preprocess: str = "in-graph"
+    input_type: str = "uint8"
     batch: int | None = None
     attention: bool = False
+    embed: bool = False
     top_k: int = 5
     max_pixels: int = 50_000_000
     jit_compile: bool = False
@@ -56,6 +63,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_choice("preprocess", self.preprocess, PREPROCESS)
+        check_choice("input_type", self.input_type, INPUT_TYPES)
         check_choice("output_type", self.output_type, INTEGERS)
         check_choice("gelu", self.gelu, GELU)
         if self.least_runtime:

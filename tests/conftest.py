@@ -68,6 +68,18 @@ def obey_permissions():
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 0.25 MB; only root can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs a small disk, which only root can mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
 def start():
     """subprocess.Popen whose processes are killed at the end of the test."""
     with contextlib.ExitStack() as stack:

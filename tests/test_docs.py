@@ -42,6 +42,8 @@ NOT_RUN = {
     "python3 -m http.server": "runs until it is stopped",
     "python -m export runs/photos/model.keras --format web": "npm downloads LiteRT.js; tests of "
     "the web page do so",
+    "python -m export runs/photos/model.keras --format coreml": "needs an extra; tests/export/"
+    "test_coreml.py does so",
     "python -m training fit --resume": "needs an interrupted run; the tests of resuming make some",
     "python -m training data-service": "runs until it is stopped; the tests of scaling start one",
     "python -m training fit deit_s16": "needs ImageNet, and takes days",
@@ -96,12 +98,12 @@ def arguments_of(words):
 def check_arguments(package, arguments):
     """Parses a command line, its recipe and settings included; runs nothing."""
     if package == "export":
-        from export.__main__ import _names, _parser
-        from export.formats import FORMATS, KINDS
+        from export.__main__ import _parser
+        from export.selection import select_formats, select_quantizations
 
         parsed = _parser().parse_args(arguments)
-        _names(parsed.format, FORMATS, "export format")
-        _names(parsed.quantization, KINDS, "quantization")
+        select_formats(parsed.format)
+        select_quantizations(parsed.quantization)
         return
     from training.__main__ import _recipe
     from training.arguments import build_parser

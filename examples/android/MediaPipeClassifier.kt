@@ -19,9 +19,10 @@ class MediaPipeClassifier(context: Context, private val model: ModelFile) : Auto
 
     fun classify(image: Bitmap): List<Pair<String, Float>> {
         // Without a region of interest, MediaPipe squashes the whole image to the model's size.
+        val padded = model.padded(image)
         val region =
-            ImageProcessingOptions.builder().setRegionOfInterest(model.region(image)).build()
-        val result = classifier.classify(BitmapImageBuilder(image).build(), region)
+            ImageProcessingOptions.builder().setRegionOfInterest(model.region(padded)).build()
+        val result = classifier.classify(BitmapImageBuilder(padded).build(), region)
         return result.classificationResult().classifications().first().categories()
             .map { it.categoryName() to it.score() }
     }

@@ -2,10 +2,13 @@
 
 import android.content.Context
 import android.graphics.Bitmap
+import android.graphics.Canvas
+import android.graphics.Color
 import android.graphics.RectF
 import java.io.FileInputStream
 import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
+import kotlin.math.max
 import kotlin.math.min
 import kotlin.math.roundToInt
 import org.json.JSONObject
@@ -23,7 +26,25 @@ class ModelFile(context: Context) {
     private val height = rule.getJSONArray("image_size").getInt(0)
     private val width = rule.getJSONArray("image_size").getInt(1)
 
-    /** The region of an upright image that the model sees, in fractions of the image's sides. */
+    /** An upright image, with black borders to the model's aspect ratio if the rule wants them. */
+    fun padded(image: Bitmap): Bitmap {
+        if (rule.getString("resize") != "pad") return image
+        val modelRatio = width.toDouble() / height
+        val padded = Bitmap.createBitmap(
+            max(image.width, (image.height * modelRatio).roundToInt()),
+            max(image.height, (image.width / modelRatio).roundToInt()),
+            Bitmap.Config.ARGB_8888,
+        )
+        val left = (padded.width - image.width) / 2
+        val top = (padded.height - image.height) / 2
+        Canvas(padded).apply {
+            drawColor(Color.BLACK)
+            drawBitmap(image, left.toFloat(), top.toFloat(), null)
+        }
+        return padded
+    }
+
+    /** The region of a padded image that the model sees, in fractions of the image's sides. */
     fun region(image: Bitmap): RectF {
         val crop = rule.getDouble("crop")
         var horizontal = crop
@@ -41,13 +62,14 @@ class ModelFile(context: Context) {
 
     /** The model's input for an upright image: red, green, blue of each pixel, row by row. */
     fun pixels(image: Bitmap): ByteBuffer {
-        val region = region(image)
+        val padded = padded(image)
+        val region = region(padded)
         var cropped = Bitmap.createBitmap(
-            image,
-            (region.left * image.width).roundToInt(),
-            (region.top * image.height).roundToInt(),
-            (region.width() * image.width).roundToInt(),
-            (region.height() * image.height).roundToInt(),
+            padded,
+            (region.left * padded.width).roundToInt(),
+            (region.top * padded.height).roundToInt(),
+            (region.width() * padded.width).roundToInt(),
+            (region.height() * padded.height).roundToInt(),
         )
         // Each halving averages 2x2 pixels; a single large step would skip most pixels.
         while (cropped.width >= 2 * width && cropped.height >= 2 * height) {

@@ -16,10 +16,10 @@ final class MediaPipeClassifier {
     }
 
     func classify(_ image: UIImage) throws -> [(label: String, probability: Float)] {
-        guard let pixels = image.cgImage else { return [] }
+        guard let pixels = image.cgImage.flatMap(model.padded) else { return [] }
         // Without a region of interest, MediaPipe squashes the whole image to the model's size.
         let result = try classifier.classify(
-            image: MPImage(uiImage: image), regionOfInterest: model.region(of: pixels))
+            image: MPImage(uiImage: UIImage(cgImage: pixels)), regionOfInterest: model.region(of: pixels))
         let categories = result.classificationResult.classifications.first?.categories ?? []
         return categories.map { (label: $0.categoryName ?? "", probability: $0.score) }
     }

@@ -28,7 +28,24 @@ struct ModelFile {
         rule = try JSONDecoder().decode(Rule.self, from: json)
     }
 
-    /// The region of an upright image that the model sees, in fractions of the image's sides.
+    /// An upright image, with black borders to the model's aspect ratio if the rule wants them.
+    func padded(_ image: CGImage) -> CGImage? {
+        guard rule.resize == "pad" else { return image }
+        let modelRatio = Double(rule.image_size[1]) / Double(rule.image_size[0])
+        let width = max(image.width, Int((Double(image.height) * modelRatio).rounded()))
+        let height = max(image.height, Int((Double(image.width) / modelRatio).rounded()))
+        guard let context = CGContext(  // a new context is black
+            data: nil, width: width, height: height,
+            bitsPerComponent: 8, bytesPerRow: 0, space: CGColorSpaceCreateDeviceRGB(),
+            bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue
+        ) else { return nil }
+        context.draw(image, in: CGRect(
+            x: (width - image.width) / 2, y: (height - image.height) / 2,
+            width: image.width, height: image.height))
+        return context.makeImage()
+    }
+
+    /// The region of a padded image that the model sees, in fractions of the image's sides.
     func region(of image: CGImage) -> CGRect {
         let crop = rule.crop
         var (horizontal, vertical) = (crop, crop)
@@ -45,8 +62,9 @@ struct ModelFile {
     /// The model's input for an upright image: red, green, blue of each pixel, row by row.
     func pixels(of image: CGImage) -> Data? {
         let (height, width) = (rule.image_size[0], rule.image_size[1])
-        let toPixels = CGAffineTransform(scaleX: CGFloat(image.width), y: CGFloat(image.height))
-        guard let cropped = image.cropping(to: region(of: image).applying(toPixels)) else {
+        guard let padded = padded(image) else { return nil }
+        let toPixels = CGAffineTransform(scaleX: CGFloat(padded.width), y: CGFloat(padded.height))
+        guard let cropped = padded.cropping(to: region(of: padded).applying(toPixels)) else {
             return nil
         }
         var colours = [UInt8](repeating: 0, count: 4 * width * height)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+EMBED = "embed"  # the signature of features, besides that of the answer
 BATCH_SIZE = 32  # for artefacts that take any number of images
 
 # What a runtime loads: a function that runs once and returns the number of images it ran, and one
@@ -24,14 +25,20 @@ Loaded = tuple[Callable[[], int], Callable[[], list[tuple[str, np.ndarray]]]]
 
 
 def main() -> None:
-    """Reads the task, runs it, and writes (answers, milliseconds per image, MB)."""
+    """Reads the task, runs it, and writes its results.
+
+    These are the answers, milliseconds per image, milliseconds to load the artefact and to run it
+    once, and MB.
+    """
     task = pickle.load(sys.stdin.buffer)
     runs = task.pop("runs")
     module, load = RUNTIMES[task.pop("runtime")]
     importlib.import_module(module)  # first, so that the runtime's own memory is not counted
     before = _peak_memory()
+    start = time.perf_counter()
     once, answer = load(**task)
-    count = once()  # to warm up
+    count = once()
+    cold_start = 1000 * (time.perf_counter() - start)
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -39,7 +46,7 @@ def main() -> None:
         seconds.append(time.perf_counter() - start)
     milliseconds = 1000 * statistics.median(seconds) / count
     memory = _peak_memory() - before
-    pickle.dump((answer(), milliseconds, memory), sys.stdout.buffer)
+    pickle.dump((answer(), milliseconds, cold_start, memory), sys.stdout.buffer)
 
 
 def load_tflite(
@@ -63,13 +70,22 @@ def load_tflite(
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=threads)
-    ask_tflite(interpreter, pixels[:1], mean, std)  # sets the input for `once`
+    interpreter.allocate_tensors()
+    (images,) = next(feeds(interpreter, pixels[:1], mean, std)).values()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
 
     def once():
         interpreter.invoke()
         return interpreter.get_input_details()[0]["shape"][0]
 
-    return once, lambda: _of_pixels(ask_tflite(interpreter, pixels, mean, std))
+    def answer():
+        answers = [
+            ask_tflite(interpreter, pixels, mean, std, signature)
+            for signature in interpreter.get_signature_list()
+        ]
+        return [pair for outputs in answers for pair in _of_pixels(outputs)]
+
+    return once, answer
 
 
 def ask_tflite(
@@ -77,6 +93,7 @@ def ask_tflite(
     pixels: np.ndarray,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    signature: str = "",
 ) -> dict[str, np.ndarray]:
     """Runs a .tflite file on images.
 
@@ -85,20 +102,26 @@ def ask_tflite(
         pixels: uint8 (count, height, width, channels).
         mean: of each channel, by which images are normalised, fractions of 255.
         std: of each channel, likewise.
+        signature: its name; "" for the first one of the file.
 
     Returns:
         {output: array (count, ...)}, float32 also where the file returns integers.
     """
-    runner = interpreter.get_signature_runner()
+    runner = interpreter.get_signature_runner(signature or first_signature(interpreter))
     answers = [runner(**inputs) for inputs in feeds(interpreter, pixels, mean, std)]
     details = runner.get_output_details()
     return {
-        name: _in_floats(array, *details[name]["quantization"])
+        name: in_floats(array, *details[name]["quantization"])
         for name, array in _concatenate(answers, len(pixels)).items()
     }
 
 
-def _in_floats(array, scale, zero_point):
+def first_signature(interpreter: Any) -> str:
+    """The name of a file's answer: its only signature, or the one that is not `embed`."""
+    return next(name for name in interpreter.get_signature_list() if name != EMBED)
+
+
+def in_floats(array: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
     """The numbers that integers stand for; a scale of 0 is that of floats."""
     return (array.astype("float32") - zero_point) * np.float32(scale) if scale else array
 
@@ -110,7 +133,8 @@ def feeds(
     std: tuple[float, ...] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields images as {name of the input: a batch as the file takes it}; zeros pad the last."""
-    ((name, details),) = interpreter.get_signature_runner().get_input_details().items()
+    runner = interpreter.get_signature_runner(first_signature(interpreter))
+    ((name, details),) = runner.get_input_details().items()
     for batch in _batches(pixels, details["shape"][0]):
         floats = details["dtype"] == np.float32
         yield {name: _normalise(batch, mean, std) if floats else batch}
@@ -130,25 +154,42 @@ def load_onnx(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (details,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
-    size = details.shape[0] if isinstance(details.shape[0], int) else None
-
-    def ask(images):
-        if details.type == "tensor(float)":
-            images = _normalise(images, mean, std)
-        return dict(zip(names, session.run(None, {details.name: images}), strict=True))
+    first = next(onnx_feeds(session, pixels, mean, std, 1))
 
     def once():
-        images = next(_batches(pixels, size or 1))
-        ask(images)
-        return len(images)
+        session.run(None, first)
+        return len(*first.values())
 
     def answer():
-        answers = [ask(images) for images in _batches(pixels, size or BATCH_SIZE)]
+        batches = onnx_feeds(session, pixels, mean, std)
+        answers = [dict(zip(names, session.run(None, batch), strict=True)) for batch in batches]
         return _of_pixels(_concatenate(answers, len(pixels)))
 
     return once, answer
+
+
+def onnx_feeds(
+    session: Any,
+    pixels: np.ndarray,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    size: int = BATCH_SIZE,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields images as a .onnx file takes them: {name of the input: a batch}; zeros pad the last.
+
+    Args:
+        session: onnxruntime's, of a file that takes uint8, or float32 images, normalised.
+        pixels: uint8 (count, height, width, channels).
+        mean: of each channel, by which images are normalised, fractions of 255.
+        std: of each channel, likewise.
+        size: images of a batch, where the file takes any number.
+    """
+    (details,) = session.get_inputs()
+    fixed = isinstance(details.shape[0], int)
+    for batch in _batches(pixels, details.shape[0] if fixed else size):
+        floats = details.type == "tensor(float)"
+        yield {details.name: _normalise(batch, mean, std) if floats else batch}
 
 
 def load_saved_model(

@@ -34,7 +34,7 @@ def run_standalone(
     Raises:
         InputError: when it does not run; the message has the runtime's own words.
     """
-    milliseconds, memories = {}, []
+    milliseconds, cold_starts, memories = {}, [], []
     for threads in THREADS:
         # Memory is measured in the first run, on one image; the last run answers all images.
         pixels = samples.pixels if threads == THREADS[-1] else samples.pixels[:1]
@@ -57,6 +57,7 @@ def run_standalone(
         if result.returncode:
             reason = result.stderr.decode(errors="replace").strip().split("\n")[-1]
             raise InputError(f"the artefact does not run: {reason or result.returncode}")
-        answers, milliseconds[threads], memory = pickle.loads(result.stdout)
+        answers, milliseconds[threads], cold_start, memory = pickle.loads(result.stdout)
+        cold_starts.append(cold_start)
         memories.append(memory)
-    return Run(answers, milliseconds, memories[0])
+    return Run(answers, milliseconds, cold_starts[0], memories[0])

@@ -16,6 +16,21 @@ from vit_keras.utils.errors import InputError
 
 BATCH_SIZE = 32
 
+# What `judge` returns, of an artefact whose runtime is not there.
+NOT_RUN: dict[str, Any] = {
+    "images": 0,
+    "source": "",
+    "max_difference": None,
+    "tolerance": None,
+    "milliseconds": {},
+    "cold_start_ms": None,
+    "memory_mb": None,
+}
+
+
+# Fields of formats that are not asked which accelerators take them.
+NO_DEVICES: dict[str, Any] = {"integer": None, "gpu": None, "half_range": None}
+
 
 class RefusedError(InputError):
     """An artefact is not good enough, or cannot be written here, and was not published."""
@@ -48,11 +63,13 @@ class Run:
     Attributes:
         answers: [(key of Samples.expected, array), ...]; a SavedModel has one for each signature.
         milliseconds: {threads: median time of one image}.
+        cold_start: milliseconds to load the artefact and run the first image, with one thread.
         memory: MB that the process grew by, at most, while it loaded the artefact and ran an image.
     """
 
     answers: list[tuple[str, np.ndarray]]
     milliseconds: dict[int, float]
+    cold_start: float
     memory: float
 
 
@@ -62,7 +79,7 @@ def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
     Args:
         model: the trained model.
         images: Images.
-        options: Options; attention is used.
+        options: Options; attention and embed are used.
 
     Returns:
         Samples with every output that an artefact may have.
@@ -84,7 +101,10 @@ def ask_keras(model: keras.Model, images: Images, options: Options) -> Samples:
         f"{endpoints.raw} of pixels": of_pixels,
     }
     for extra in endpoints.saved_model_extras(model, options):
-        expected[f"{extra.output} of files"] = ask(tf.function(extra.build()), sized)
+        function = tf.function(extra.build())
+        expected[f"{extra.output} of files"] = ask(function, sized)
+        if options.embed:
+            expected[f"{extra.output} of pixels"] = ask(function, images.pixels)
     for extra in endpoints.extras(model, options):
         function = tf.function(extra.build())
         expected[f"{extra.output} of files"] = ask(function, sized)
@@ -110,7 +130,7 @@ def judge(
 
     Returns:
         JSON-ready {"images", "source", "max_difference", "tolerance", "distance", "mean_tolerance",
-        "milliseconds", "memory_mb"} and the fields of the task; for classification
+        "milliseconds", "cold_start_ms", "memory_mb"} and the fields of the task; for classification
         "top1_agreement", "keras_accuracy", "accuracy", "change" and "interval" (of the change,
         95 %), fractions of 1.
     """
@@ -123,6 +143,7 @@ def judge(
         "mean_tolerance": mean_tolerance,
         **endpoints.judge(run.answers, samples.expected, samples.labels),
         "milliseconds": run.milliseconds,
+        "cold_start_ms": run.cold_start,
         "memory_mb": run.memory,
     }
 
@@ -163,4 +184,25 @@ def check(row: dict[str, Any], name: str, endpoints: Endpoints, options: Options
         raise RefusedError(
             f"{name} {loss}: more than max_drop={options.max_drop} is lost; "
             f"--allow-drop publishes it anyway."
+        )
+
+
+def check_gpu(gpu: dict[str, Any] | None, name: str, tolerance: float) -> None:
+    """Refuses an artefact that a GPU takes and computes wrongly.
+
+    Args:
+        gpu: GpuRun as a dict, or None where there is no GPU engine.
+        name: of the artefact, for the message.
+        tolerance: the largest difference from the CPU's answers that passes.
+
+    Raises:
+        RefusedError: with the difference.
+    """
+    if gpu is None or gpu["max_difference"] is None:
+        return
+    difference = gpu["max_difference"]
+    if not difference <= tolerance:  # "not": NaN passes no comparison
+        raise RefusedError(
+            f"{name} answers differently on LiteRT's GPU engine ({gpu['device']}) and on the CPU: "
+            f"the largest difference is {difference:.1e}, tolerance {tolerance:.0e}."
         )

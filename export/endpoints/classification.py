@@ -29,6 +29,7 @@ SIZES = ("patch_size", "width", "depth", "heads", "mlp_width", "pooling")
 class ClassificationEndpoints(Endpoints):
     """A ViT's probabilities, judged by accuracy; an attention map and an embedding besides."""
 
+    signature = "classify"
     labelled = True
     bounds = (0.0, 1.0)
     note = """

@@ -54,11 +54,13 @@ class Endpoints:
         output, description: the arguments.
         raw: the name of the model's own output, before the activation.
         bounds: the least and greatest value of an answer, or None.
+        signature: the name of the signature of a .tflite file.
         labelled: whether the classes of a dataset's images are the targets.
         note: what report.md says about the columns of `cells`, Markdown.
         intended_use: a paragraph of the model card.
     """
 
+    signature = "predict"
     labelled = False
     bounds: tuple[float, float] | None = None
     note = ""

@@ -1,16 +1,11 @@
 """Model -> .onnx for onnxruntime and others: images of the model's size in, the answer out."""
 
-import contextlib
-import logging
 import pathlib
-import tempfile
-from collections.abc import Iterator
 
 import keras
 import onnx
 import tensorflow as tf
 import tf2onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxscript import optimizer
 from onnxscript.rewriter import rewrite
 
@@ -18,9 +13,10 @@ from export.endpoints.pixels import pixel_function
 from export.labels import metadata_files
 from export.onnx.rewrites import RULES
 from export.options import Options
-from export.source import Source
+from export.quiet import quiet
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes; it has LayerNormalization
+BATCH_AXIS = "batch"
 
 
 def write_onnx(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
@@ -32,12 +28,21 @@ def write_onnx(model: keras.Model, path: str | pathlib.Path, options: Options) -
         options: Options; preprocess, batch and attention are used.
     """
     answer, spec = pixel_function(model, options, options.batch)
-    with _quiet():
+    with quiet():
         converted, _ = tf2onnx.convert.from_function(
             tf.function(answer, input_signature=[spec]), [spec], opset=OPSET
         )
+    if options.batch is None:
+        _name_batch_axis(converted.graph)
     shaped = onnx.shape_inference.infer_shapes(converted, data_prop=True)
     onnx.save(optimizer.optimize(rewrite(shaped, RULES)), path)
+
+
+def _name_batch_axis(graph):
+    """Names the first axis of inputs and outputs; tf2onnx numbers it differently each time."""
+    del graph.value_info[:]  # shapes with numbered axes; they are inferred again
+    for tensor in [*graph.input, *graph.output]:
+        tensor.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
 
 
 def add_properties(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
@@ -58,22 +63,3 @@ def add_properties(model: keras.Model, path: str | pathlib.Path, options: Option
     about |= metadata_files(model)
     onnx.helper.set_model_props(graph, {key: text for key, text in about.items() if text})
     onnx.save(graph, path)
-
-
-def write_dynamic(source: Source, path: pathlib.Path) -> None:
-    """Writes weights in 8 bits; their inputs are quantised at run time, for each image."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        inferred = pathlib.Path(folder) / "inferred.onnx"
-        onnx.save(onnx.shape_inference.infer_shapes(onnx.load(source.path)), inferred)
-        quantize_dynamic(inferred, path, weight_type=QuantType.QInt8, per_channel=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the logs of tf2onnx and the quantiser, on which users cannot act."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)

@@ -70,7 +70,8 @@ def _varint(number):
 def write_kit(model: keras.Model, target: pathlib.Path, options: Options) -> None:
     """Writes, next to the versions of a model, files to start TF Serving with one command.
 
-    These are docker-compose.yml, models.config, batching.config and README.md.
+    These are docker-compose.yml, models.config, batching.config and README.md. A models.config that
+    names specific versions was written by the user, and stays.
 
     Args:
         model: the model in it.
@@ -78,7 +79,13 @@ def write_kit(model: keras.Model, target: pathlib.Path, options: Options) -> Non
         options: Options; top_k, max_pixels and attention are used.
     """
     endpoints = endpoints_of(model)
+    version = int(target.name)
+    earlier = [int(path.name) for path in target.parent.iterdir() if path.name.isdecimal()]
+    before = max((number for number in earlier if number < version), default=None)
     values = {
+        "version": version,
+        "stable": before or version,
+        "canary": version if before else version + 1,
         "name": re.sub(r"[^A-Za-z0-9_-]+", "_", model.name),
         "max_pixels": options.max_pixels,
         "rest_answer": endpoints.rest_answer(),
@@ -87,7 +94,16 @@ def write_kit(model: keras.Model, target: pathlib.Path, options: Options) -> Non
         "raw": endpoints.raw,
     }
     for file in KIT.iterdir():
+        if _names_versions(target.parent / file.name):
+            continue
         text = file.read_text(encoding="utf-8")
         for key, value in values.items():
             text = text.replace(f"@{key}@", str(value))
         write_text(target.parent / file.name, text)
+
+
+def _names_versions(path):
+    """Whether a file is a models.config with specific versions, comments aside."""
+    if path.name != "models.config" or not path.exists():
+        return False
+    return re.search(r"^[^#\n]*\bspecific\b", path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -3,7 +3,6 @@
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 import keras
 import tensorflow as tf
@@ -12,6 +11,7 @@ from export.endpoints.pixels import pixel_function
 from export.options import Options
 from export.tflite.rewrites import rewrite
 from vit_keras.utils.errors import InputError
+from vit_keras.utils.files import temporary_folder
 
 
 def write_tflite(model: keras.Model, path: str | pathlib.Path, options: Options) -> None:
@@ -28,11 +28,11 @@ def write_tflite(model: keras.Model, path: str | pathlib.Path, options: Options)
         InputError: when an operation has no built-in TFLite counterpart; the message names it.
     """
     answer, spec = pixel_function(model, options, options.batch or 1)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint("serving_default", answer, input_signature=[spec])
-        archive.write_out(folder, verbose=False)
+        archive.write_out(str(folder), verbose=False)
         convert_in_subprocess(folder, path)
 
 

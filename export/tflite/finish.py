@@ -5,9 +5,11 @@ import pathlib
 import keras
 from ai_edge_litert import schema_py_generated as schema
 
+from export.endpoints import endpoints_of
 from export.options import Options
 from export.tflite.flatbuffer import pack, read_model
 from export.tflite.metadata import attach_metadata
+from export.tflite.signatures import split_signatures
 from export.tflite.versions import set_versions
 
 
@@ -17,13 +19,17 @@ def finish(model: keras.Model, path: str | pathlib.Path, options: Options) -> No
     Args:
         model: the model that the file was made from.
         path: a .tflite file without metadata.
-        options: Options, as for `attach_metadata`.
+        options: Options; embed is used, and those of `attach_metadata`.
 
     Raises:
         InputError: for an operation of which it is not known which runtimes compute it.
     """
-    tables = read_model(path)
+    tables, endpoints = read_model(path), endpoints_of(model)
+    extras = endpoints.saved_model_extras(model, options) if options.embed else []
     _set_codes(tables)
+    split_signatures(
+        tables, endpoints.signature, {extra.output: extra.signature for extra in extras}
+    )
     _name_tensors(tables)
     set_versions(tables)
     pathlib.Path(path).write_bytes(pack(tables))

@@ -192,27 +192,27 @@ def operation_name(code: int) -> str:
 
 
 def graph_operations(path: str | pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Yields, for every operation, its name and the name of its first output tensor."""
+    """Yields, for every operation of the first graph, its name and that of its first output."""
     model = read_model(path)
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            tensor = graph.tensors[operator.outputs[0]]
-            yield operation_name(operator_code(model, operator)), tensor.name.decode()
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        tensor = graph.tensors[operator.outputs[0]]
+        yield operation_name(operator_code(model, operator)), tensor.name.decode()
 
 
 def count_operations(path: str | pathlib.Path) -> dict[str, int]:
-    """{name: count} of the operations in a .tflite file, the most frequent first."""
+    """{name: count} of the operations in a file's first graph, the most frequent first."""
     return dict(collections.Counter(name for name, _ in graph_operations(path)).most_common())
 
 
 def takes_floats(model: schema.ModelT) -> bool:
     """Whether the first input of a file is float32."""
-    (graph,) = model.subgraphs
+    graph = model.subgraphs[0]
     return graph.tensors[graph.inputs[0]].type == schema.TensorType.FLOAT32
 
 
 def output_names(model: schema.ModelT) -> list[str]:
-    """The names of a file's outputs in its one signature, in the order of the graph's outputs."""
-    (signature,) = model.signatureDefs
+    """The names of a file's outputs in its first signature, in the order of the graph's outputs."""
+    signature = model.signatureDefs[0]
     names = {output.tensorIndex: output.name.decode() for output in signature.outputs}
     return [names[index] for index in model.subgraphs[0].outputs]

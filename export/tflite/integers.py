@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import pathlib
-import tempfile
 from typing import Any
 
 from export.checks.verify import RefusedError
@@ -16,6 +15,7 @@ from export.tflite.norms import multiply_deviations
 from export.tflite.quantize import StaticQuantizer
 from export.tflite.smooth_quant import smooth_channels
 from export.tflite.statistics import Ranges, gather_statistics
+from vit_keras.utils.files import temporary_folder
 
 ENDS = ("pixels", "answer")  # parts before the first layer and after the last
 PER_ROW = "TensorFlow Lite 2.17"  # the first with a scale per row of a fully connected layer
@@ -48,8 +48,8 @@ def write_int8(source: Source, path: pathlib.Path) -> dict[str, Any]:
         RefusedError: for least_runtime.
     """
     _check_runtime(source, "int8", PER_ROW)
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = pathlib.Path(folder) / "prepared"
+    with temporary_folder() as folder:
+        prepared = folder / "prepared"
         statistics = _prepare(source.path, prepared, source.images["calibration"])
         quantizer = StaticQuantizer(prepared, statistics, 8, in_float=ENDS)
         return IntegerSearch(source, quantizer, path).write()
@@ -91,11 +91,11 @@ def write_int8_full(source: Source, path: pathlib.Path) -> dict[str, Any]:
     options = source.options
     if options.preprocess == "none":
         raise RefusedError("int8-full takes uint8 pixels; leave out --preprocess none.")
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = pathlib.Path(folder) / "prepared"
+    with temporary_folder() as folder:
+        prepared = folder / "prepared"
         start = source.path
         if options.gelu == "sigmoid":
-            start = pathlib.Path(folder) / "gelu"
+            start = folder / "gelu"
             sigmoid_gelu(source.path, start)
         statistics = _prepare(start, prepared, source.images["calibration"])
         pixels = remove_cast(prepared, prepared)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from export.endpoints import endpoints_of
+from export.endpoints.pixels import input_preprocessing
 from export.labels import metadata_files
 from export.options import Options
 from export.tflite.flatbuffer import add_buffer, output_names, takes_floats, unpack
@@ -44,7 +45,7 @@ def attach_metadata(model: keras.Model, path: str | pathlib.Path, options: Optio
     Args:
         model: the model that the file was made from.
         path: a .tflite file without metadata; it is replaced.
-        options: Options; attention, author, license and version are used.
+        options: Options; preprocess, attention, author, license and version are used.
     """
     path = pathlib.Path(path)
     content = path.read_bytes()
@@ -81,7 +82,7 @@ def _tensors(model: keras.Model, content: bytes, options: Options) -> Table:
     outputs = {endpoints.output: answer, **extras}
     return Table(
         "SubGraphMetadata",
-        input_tensor_metadata=[_images(model.preprocessing, takes_floats(tables))],
+        input_tensor_metadata=[_images(input_preprocessing(model, options), takes_floats(tables))],
         output_tensor_metadata=[outputs[name] for name in output_names(tables)],
     )
 

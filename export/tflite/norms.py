@@ -41,9 +41,12 @@ def multiply_deviations(source: str | pathlib.Path, path: str | pathlib.Path) ->
                 products = _row_products(model, graph, square.inputs[0], readers[0].outputs[0])
                 replace_operators(graph, [square, *readers], products)
             else:
-                factors, (output,) = [*square.inputs, *square.inputs], square.outputs
-                product = make_operator(model, "MUL", factors, output, schema.MulOptionsT())
-                replace_operators(graph, [square], [product])
+                (x,), (output,) = square.inputs, square.outputs
+                tensor = graph.tensors[x]
+                copy = add_tensor(graph, list(tensor.shape), tensor.name + b"/copy")
+                product = make_operator(model, "MUL", [x, copy], output, schema.MulOptionsT())
+                copying = make_reshape(model, graph, x, copy)
+                replace_operators(graph, [square], [copying, product])
     pathlib.Path(path).write_bytes(pack(model))
 
 
@@ -59,11 +62,15 @@ def _sums_rows(model, graph, operator):
 def _row_products(model, graph, deviations, sums):
     """Operators that multiply each row of a tensor, (..., width), with itself: (..., 1)."""
     *outer, width = map(int, graph.tensors[deviations].shape)
-    rows = add_tensor(graph, [*outer[-2:], 1, width], graph.tensors[deviations].name + b"/row")
+    name = graph.tensors[deviations].name
+    # Two tensors: LiteRT's GPU engine crashes where an operation reads one tensor twice.
+    rows = add_tensor(graph, [*outer[-2:], 1, width], name + b"/row")
+    columns = add_tensor(graph, [*outer[-2:], width, 1], name + b"/column")
     products = add_tensor(graph, [*outer[-2:], 1, 1], graph.tensors[sums].name + b"/product")
-    options = schema.BatchMatMulOptionsT(adjY=True)
+    options = schema.BatchMatMulOptionsT()
     return [
         make_reshape(model, graph, deviations, rows),
-        make_operator(model, "BATCH_MATMUL", [rows, rows], products, options),
+        make_reshape(model, graph, deviations, columns),
+        make_operator(model, "BATCH_MATMUL", [rows, columns], products, options),
         make_reshape(model, graph, products, sums),
     ]

@@ -26,7 +26,7 @@ def count_integer_operations(path: str | pathlib.Path) -> dict[str, Any]:
         "float": {name: count} of the others, the most frequent first}.
     """
     model = read_model(path)
-    (graph,) = model.subgraphs
+    graph = model.subgraphs[0]
     in_integers = [
         all(graph.tensors[index].type in INTEGERS for index in _tensors(operator))
         for operator in graph.operators

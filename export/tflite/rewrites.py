@@ -32,10 +32,11 @@ def rewrite(path: str | pathlib.Path) -> None:
 
 
 class RowsRewrite:
-    """Gives matrices, (rows, width), a first axis of length 1.
+    """Gives matrices, (rows, width), and vectors three axes, the first ones of length 1.
 
     The converter projects patches, and adds their positions, in matrices. LiteRT's GPU engine takes
-    the rows of a matrix for its batch, and then computes wrong sums without an error.
+    the rows of a matrix for its batch, and then computes wrong sums without an error. In int8, it
+    also adds a vector wrongly.
 
     Args:
         model: the tables of the file.
@@ -45,7 +46,7 @@ class RowsRewrite:
     def __init__(self, model: schema.ModelT, graph: schema.SubGraphT) -> None:
         self.model = model
         self.graph = graph
-        self.lifted: dict[int, int] = {}  # index of a matrix -> index of the tensor in its place
+        self.lifted: dict[int, int] = {}  # index of a tensor -> index of the one in its place
 
     def run(self) -> None:
         """Rewrites the graph."""
@@ -74,10 +75,12 @@ class RowsRewrite:
 
     def _lift_one(self, index: int) -> int:
         tensor = self.graph.tensors[index]
-        if tensor.shape is None or len(tensor.shape) != 2:
+        rank = 0 if tensor.shape is None else len(tensor.shape)
+        constant = self.model.buffers[tensor.buffer].data is not None
+        if rank not in ((2,) if constant else (1, 2)):
             return index
         if index not in self.lifted:
-            shape, name = [1, *tensor.shape], tensor.name + b"/rows"
+            shape, name = [*(3 - rank) * [1], *tensor.shape], tensor.name + b"/rows"
             self.lifted[index] = len(self.graph.tensors)
             self.graph.tensors.append(
                 schema.TensorT(shape, tensor.type, tensor.buffer, name, hasRank=True)

@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from export.checks.run_standalone import feeds
+from export.checks.run_standalone import feeds, first_signature
 from export.images import Images
 from export.tflite.flatbuffer import read_model
 
@@ -40,14 +40,14 @@ def tensor_values(path: str | pathlib.Path, images: Images) -> Iterator[dict[str
             experimental_disable_delegate_node_fusion=True,
             experimental_preserve_all_tensors=True,
         )
-    (graph,) = read_model(path).subgraphs
+    graph = read_model(path).subgraphs[0]
     computed = {output for operator in graph.operators for output in operator.outputs}
     names = {
         index: graph.tensors[index].name.decode()
         for index in sorted(computed | set(graph.inputs))
         if graph.tensors[index].type == schema.TensorType.FLOAT32
     }
-    runner = interpreter.get_signature_runner()
+    runner = interpreter.get_signature_runner(first_signature(interpreter))
     for feed in feeds(interpreter, images.pixels, images.mean, images.std):
         runner(**feed)
         yield {name: interpreter.get_tensor(index) for index, name in names.items()}

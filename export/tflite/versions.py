@@ -62,6 +62,9 @@ RUNTIMES = {
     Op.TRANSPOSE: ("1.6", "1.14", "1.15", "2.3", "2.4"),
 }
 
+# First version of LiteRT that was measured to read what needs these versions of TensorFlow Lite.
+LITERT = {"2.17": "1.0", "2.18": "1.0", "2.20": "1.4", "2.21": "2.1"}
+
 # Operation -> version for float32, int8 and int16 of its first input; 1 for other types. Those that
 # are not here are in RULES, or have one version for all types.
 VERSIONS = {
@@ -122,6 +125,14 @@ def set_versions(model: schema.ModelT) -> str:
     runtime = max(least, key=lambda text: tuple(map(int, text.split("."))))
     _set_metadata(model, f"{runtime}.0")
     return runtime
+
+
+def least_runtime(model: schema.ModelT) -> str:
+    """The oldest runtime that reads a finished file: "TensorFlow Lite 2.9" or "LiteRT 1.4"."""
+    (entry,) = (entry for entry in model.metadata if entry.name == METADATA)
+    text = model.buffers[entry.buffer].data.tobytes().rstrip(b"\0").decode()
+    version = text.removesuffix(".0")
+    return f"LiteRT {LITERT[version]}" if version in LITERT else f"TensorFlow Lite {version}"
 
 
 def _version(code: int, operator: schema.OperatorT, graph: schema.SubGraphT) -> int:

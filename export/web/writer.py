@@ -67,7 +67,10 @@ def write_page_model(model: keras.Model, path: pathlib.Path, options: Options) -
         path: the file to write.
         options: Options; attention is used.
     """
-    write_tflite(model, path, dataclasses.replace(options, preprocess="in-graph", batch=1))
+    for_pages = dataclasses.replace(
+        options, preprocess="in-graph", input_type="uint8", batch=1, embed=False
+    )
+    write_tflite(model, path, for_pages)
 
 
 def in_folder(
@@ -118,6 +121,18 @@ def _with_relative_imports(script):
     return re.sub(rb"//# sourceMappingURL=.*", b"// Changed: see NOTICE.txt", script)
 
 
+def missing_tool() -> str:
+    """How to install npm, or "" if LiteRT.js or npm is here."""
+    packages = [cache_folder() / _tarball_name(package) for package in PACKAGES]
+    if shutil.which("npm") or all(path.exists() for path in packages):
+        return ""
+    return "Node.js with npm (on Debian and Ubuntu: apt install npm)"
+
+
+def _tarball_name(package):
+    return f"litertjs-{package}-{LITERT}.tgz"  # as npm names it
+
+
 def tarball(package: str) -> pathlib.Path:
     """The path of a package of LiteRT.js in the cache; npm fetches it if necessary.
 
@@ -128,7 +143,7 @@ def tarball(package: str) -> pathlib.Path:
         RefusedError: when npm is missing or fails, or fetches another file than the published one.
     """
     expected, _ = PACKAGES[package]
-    path = cache_folder() / f"litertjs-{package}-{LITERT}.tgz"  # as npm names it
+    path = cache_folder() / _tarball_name(package)
     if path.exists() and _sha512(path) == expected:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from vit_keras import Preprocessing
+from vit_keras.images.preprocessing import RESIZES
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 SOURCES = sorted(path for path in EXAMPLES.rglob("*.*") if path.suffix in (".kt", ".swift"))
@@ -22,7 +23,7 @@ def test_every_string_in_the_code_is_a_name_in_the_export(exported):
     (signature,) = Interpreter(str(path)).get_signature_list().values()
     with zipfile.ZipFile(path) as attached:
         rule = json.loads(attached.read("preprocessing.json"))
-        names = {path.name, *attached.namelist(), *rule, rule["resize"]}
+        names = {path.name, *attached.namelist(), *rule, *RESIZES}
     names.update(signature["inputs"], signature["outputs"], ("\\n", ""))
 
     assert signature == {"inputs": ["images"], "outputs": ["probabilities"]}
@@ -31,6 +32,7 @@ def test_every_string_in_the_code_is_a_name_in_the_export(exported):
         assert set(re.findall('"(.*?)"', text)) <= names, file
     for file in MODEL_FILES:
         used = re.findall(r"image_size|resize|crop|labels\.txt|model\.tflite", TEXTS[file])
+        assert {'"pad"', '"crop"'} <= set(re.findall('".*?"', TEXTS[file]))
         assert set(used) == {"image_size", "resize", "crop", "labels.txt", "model.tflite"}
 
 
@@ -63,3 +65,24 @@ def test_the_region_of_an_image_is_that_of_the_preprocessing(path, resize, crop,
     sides = (last - first)[:2] / (15, 7) * (24, 16)  # from 15 and 7 steps to whole sides
     assert sides == pytest.approx([horizontal, vertical], abs=0.01)
     assert (first + last)[:2] / 2 == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 300), (200, 500), (500, 200)])
+def test_borders_before_the_resize_give_nearly_the_letterbox_of_the_preprocessing(height, width):
+    # What `padded` in the examples does: borders to the model's aspect ratio, then a resize.
+    image = np.full((height, width, 3), 200, "uint8")
+    ratio = 24 / 16
+    sides = max(height, round(width / ratio)), max(width, round(height * ratio))
+    top, left = (sides[0] - height) // 2, (sides[1] - width) // 2
+    canvas = np.zeros((*sides, 3), "uint8")
+    canvas[top : top + height, left : left + width] = image
+
+    padded = np.asarray(Preprocessing((16, 24), "squash").to_size(canvas))
+
+    expected = np.asarray(Preprocessing((16, 24), "pad").to_size(image))
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(expected, ((2, 2), (2, 2), (0, 0)), "edge"), (5, 5), (0, 1)
+    )
+    away_from_the_edge = around.max((-1, -2)) - around.min((-1, -2)) < 1
+    assert np.abs(padded - expected)[away_from_the_edge].max() < 1
+    assert away_from_the_edge.mean() > 0.3

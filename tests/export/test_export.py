@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import zipfile
 
 import keras
 import pytest
@@ -18,11 +19,11 @@ from export.images import load_images
 from export.labels import class_labels
 from export.options import Options
 from export.tflite.convert import write_tflite
-from vit_keras import InputError
+from vit_keras import InputError, Preprocessing
 
 
 def test_all_formats_are_written_verified_and_reported(exported, formats):
-    rows = json.loads((exported / "out" / "report.json").read_text())
+    rows = json.loads((exported / "out" / "report.json").read_text())["artefacts"]
 
     assert [row["format"] for row in rows] == formats
     for row in rows:
@@ -85,7 +86,7 @@ def test_an_export_to_a_relative_folder_keeps_earlier_rows_of_its_report(
     main([str(exported / "model.keras"), "--format", "tflite", "--out", "out"])
 
     assert (out / "model.tflite").exists()
-    rows = json.loads((out / "report.json").read_text())
+    rows = json.loads((out / "report.json").read_text())["artefacts"]
     assert [row["path"] for row in rows] == ["saved_model/1", "model.tflite"]
 
 
@@ -102,7 +103,7 @@ def test_an_artefact_that_differs_from_keras_is_not_published(exported, tmp_path
         export_model(exported / "model.keras", ["tflite"], tmp_path)
 
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"model.tflite", "labels.txt", "model_card.md"}
+    assert names == {"model.tflite"}
     assert (tmp_path / "model.tflite").read_bytes() == b"the earlier file"
 
 
@@ -137,6 +138,22 @@ def test_invalid_arguments_end_in_a_one_line_error(exported, tmp_path):
 
 
 @pytest.mark.slow
+def test_borders_are_in_the_saved_model_and_the_metadata(photographs, tmp_path):
+    # The photographs are wider than the model's images are.
+    model = tiny_model(preprocessing=Preprocessing((16, 24), "pad", crop=0.9))
+    model.save(tmp_path / "model.keras")
+    out = tmp_path / "out"
+
+    rows = export_model(
+        tmp_path / "model.keras", ["savedmodel", "tflite"], out, data=str(photographs / "red")
+    )
+
+    assert all(row["max_difference"] <= 2e-5 for row in rows)  # also from image files
+    with zipfile.ZipFile(out / "model.tflite") as attached:
+        assert json.loads(attached.read("preprocessing.json"))["resize"] == "pad"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -160,6 +177,6 @@ def test_every_model_option_exports_to_every_format(options, formats, photograph
 
     export_model(tmp_path / "model.keras", formats, tmp_path / "out", data=str(photographs / "red"))
 
-    rows = json.loads((tmp_path / "out" / "report.json").read_text())
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["artefacts"]
     assert [row["format"] for row in rows] == formats
     assert all(row["max_difference"] <= 2e-5 for row in rows)

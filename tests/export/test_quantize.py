@@ -1,30 +1,24 @@
-"""Quantized .tflite files: their contents, their accuracy, and which are refused."""
+"""Quantised .tflite files: their contents, and what each kind leaves in float."""
 
-import json
-import os
-import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from support.tiny import tiny_model
+from support.environments import environment_with
 
-from export.__main__ import main
 from export.checks.run_standalone import ask_tflite
-from export.export import export_model
-from export.formats import FORMATS, KINDS, Kind
-from export.images import load_images
+from export.endpoints import inference_model
+from export.formats import KINDS
 from export.options import Options
 from export.source import Source
-from export.tflite.flatbuffer import count_operations, pack
-from export.tflite.integers import write_int8
+from export.tflite.convert import write_tflite
+from export.tflite.flatbuffer import count_operations
+from export.tflite.integers import write_int8, write_int8_full
 from export.tflite.norms import multiply_deviations
+from export.tflite.partitions import count_integer_operations
 from export.tflite.parts import find_parts
-from export.tflite.quantize import StaticQuantizer
+from export.tflite.quantize import StaticQuantizer, write_dynamic
 from export.tflite.statistics import gather_statistics
 from vit_keras import InputError
 
@@ -140,111 +134,104 @@ def test_int8_leaves_the_most_harmful_parts_in_float(
     assert set(noise_images) - {"evaluation"} == set(strict["images"])
 
 
-@pytest.mark.slow
-def test_an_export_of_all_kinds_is_deterministic_and_evaluated(
-    five_classes, coloured_photographs, quantized_files, tmp_path
+def test_int8_full_is_one_partition_from_pixels_to_probabilities(quantized_files):
+    path = quantized_files["int8-full"]
+
+    count = count_integer_operations(path)
+
+    assert count["float"] == {}
+    assert count["integer"] == count["operations"] > 90
+    assert count["partitions"] == 1
+    interpreter = Interpreter(str(path))
+    (pixels,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (pixels["dtype"], pixels["quantization"]) == (np.uint8, (1.0, 0))
+    assert (answer["dtype"], answer["quantization"]) == (np.uint8, (1 / 256, 0))
+
+
+def test_int8_full_can_return_int8_and_avoid_gelu(
+    five_classes, float32_file, noise_images, tmp_path
 ):
-    five_classes.save(tmp_path / "model.keras")
-    out = tmp_path / "out"
-    command = [str(tmp_path / "model.keras"), "--data", str(coloured_photographs), "--allow-drop"]
+    options = Options(output_type="int8", gelu="sigmoid")
+    source = Source(float32_file, five_classes, noise_images, options)
 
-    main([*command, "--format", "tflite", "--quantization", "all", "--out", str(out)])
+    write_int8_full(source, tmp_path / "full")
 
-    rows = json.loads((out / "report.json").read_text())
-    suffixes = ["", "_float16", "_dynamic", "_int8", "_int8-full", "_int16x8"]
-    assert [row["path"] for row in rows] == [f"model{suffix}.tflite" for suffix in suffixes]
-    evaluation = load_images(five_classes, data=str(coloured_photographs))["evaluation"]
-    for row in rows:
-        path = out / row["path"]
-        assert path.read_bytes() == quantized_files[row["quantization"]].read_bytes()
-        assert row["bytes"] == path.stat().st_size
-        assert sum(row["operations"].values()) > 50
-        answers = ask_tflite(Interpreter(str(path)), evaluation.pixels)["probabilities"]
-        accuracy = (answers.argmax(axis=1) == evaluation.labels).mean()
-        assert row["accuracy"] == pytest.approx(accuracy)
-    assert (out / "model_int8.search.json").exists()
-    assert "How model_int8.tflite is quantised" in (out / "report.md").read_text()
-    card = (out / "model_card.md").read_text()
-    assert f"| parameters | {five_classes.count_params():,} |" in card
+    interpreter = Interpreter(str(tmp_path / "full"))
+    (answer,) = interpreter.get_output_details()
+    assert (answer["dtype"], answer["quantization"]) == (np.int8, (1 / 256, -128))
+    operations = count_operations(tmp_path / "full")
+    assert operations["LOGISTIC"] == 2
+    assert "GELU" not in operations
+    pixels = noise_images["search"].pixels
+    expected = ask_tflite(Interpreter(str(float32_file)), pixels)["probabilities"]
+    answers = ask_tflite(interpreter, pixels)["probabilities"]
+    assert answers.dtype == np.float32
+    assert np.abs(answers - expected).max() < 0.05
 
 
-@pytest.mark.slow
-def test_a_file_that_loses_too_much_accuracy_is_not_written(
-    five_classes, noise, tmp_path, monkeypatch
+def test_int8_full_refuses_normalised_images(five_classes, float32_file, noise_images, tmp_path):
+    source = Source(float32_file, five_classes, noise_images, Options(preprocess="none"))
+
+    with pytest.raises(InputError, match="takes uint8 pixels; leave out --preprocess none"):
+        write_int8_full(source, tmp_path / "full")
+
+
+def test_int8_full_refuses_merged_tokens(five_classes, noise_images, tmp_path):
+    model = inference_model(five_classes, merge_tokens=3)
+    write_tflite(model, tmp_path / "merged", Options())
+    source = Source(tmp_path / "merged", model, noise_images, Options())
+
+    with pytest.raises(InputError, match="CAST.*DIV.*GREATER.* have no good integer form"):
+        write_int8_full(source, tmp_path / "full")
+
+
+@pytest.mark.parametrize("kind", ["int8", "int8-full", "int16x8"])
+def test_kinds_that_old_runtimes_compute_wrongly_are_refused_for_them(
+    kind, five_classes, float32_file, tmp_path
 ):
-    def write_without_weights(source, path):
-        file = schema.ModelT.InitFromPackedBuf(source.path.read_bytes())
-        for buffer in file.buffers:
-            if buffer.data is not None and len(buffer.data) > 1000:
-                buffer.data = np.zeros_like(buffer.data)
-        path.write_bytes(pack(file))
+    source = Source(float32_file, five_classes, {}, Options(least_runtime="2.14"))
 
-    monkeypatch.setitem(FORMATS["tflite"].kinds, "dynamic", Kind(write_without_weights))
-    model, out = tmp_path / "model.keras", tmp_path / "out"
-    five_classes.save(model)
-    out.mkdir()
-    (out / "model_dynamic.tflite").write_bytes(b"the earlier file")
-
-    with pytest.raises(InputError, match=r"more than max_drop=0.01 is lost; --allow-drop"):
-        export_model(model, ["tflite"], out, ["dynamic", "float16"], data=noise)
-
-    names = {path.name for path in out.glob("*.tflite")}
-    assert names == {"model_dynamic.tflite", "model_float16.tflite"}
-    assert (out / "model_dynamic.tflite").read_bytes() == b"the earlier file"
-    export_model(model, ["tflite"], out, ["dynamic"], data=noise, options=Options(allow_drop=True))
-    signatures = Interpreter(str(out / "model_dynamic.tflite")).get_signature_list()
-    assert [signature["outputs"] for signature in signatures.values()] == [["probabilities"]]
+    with pytest.raises(InputError, match=f"{kind} needs .* or newer. Got --least-runtime 2.14"):
+        KINDS[kind].write(source, tmp_path / "file")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {"distilled": True, "registers": 2, "layer_scale": 0.1},
-        {"pooling": "map", "gelu": "quick", "qk_norm": True, "head_width": 12},
-        {"pooling": "sequence", "stem": "convolutions", "swiglu": True},
-        {"pooling": "mean", "stem": "shifted_patches", "locality_attention": True},
-    ],
-)
-def test_every_model_option_in_every_kind_and_with_merged_tokens(overrides, noise, tmp_path):
-    model = tiny_model(class_names=tuple("abcde"), **overrides)
-    model.description = "moving average (momentum 0.99) of the weights"
-    model.save(tmp_path / "model.keras")
-    pixels = noise[0]
-    labels = model.predict(np.asarray(model.preprocessing(pixels)), verbose=0).argmax(axis=1)
-    place = tmp_path / "model.keras", ["tflite"], tmp_path / "out"
-    data, options = (pixels, labels), Options(allow_drop=True)
+def test_dynamic_for_an_old_runtime_has_one_scale_per_weight(five_classes, float32_file, tmp_path):
+    for version in ("", "2.14"):
+        source = Source(float32_file, five_classes, {}, Options(least_runtime=version))
+        write_dynamic(source, tmp_path / f"file{version}")
 
-    rows = export_model(*place, list(KINDS), data=data, options=options)
-    rows += export_model(*place, ["int8", "int16x8"], (3,), data=data, options=options)
-
-    assert len(rows) == len(KINDS) + 2
-    for row in rows:
-        assert row["model"] == "moving average (momentum 0.99) of the weights"
-        exact = row["quantization"] in ("float32", "float16")
-        # The weights are random: many images are close to the border between two of the 5 classes.
-        assert row["top1_agreement"] >= (0.97 if exact else 0.5)
+    scales = {
+        version: [
+            len(tensor["quantization_parameters"]["scales"])
+            for tensor in Interpreter(str(tmp_path / f"file{version}")).get_tensor_details()
+            if tensor["dtype"] is np.int8
+        ]
+        for version in ("", "2.14")
+    }
+    assert set(scales["2.14"]) == {1}
+    assert min(scales[""]) > 1
 
 
 @pytest.mark.slow
-def test_a_killed_export_leaves_the_earlier_file(five_classes, tmp_path, photographs):
-    five_classes.save(tmp_path / "model.keras")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "model.tflite").write_bytes(b"the earlier file")
-    command = [sys.executable, "-m", "export", str(tmp_path / "model.keras"), "--format", "tflite"]
-    command += ["--data", str(photographs / "red"), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
+def test_tflite_2_14_gives_the_labels_of_keras(
+    five_classes, float32_file, noise, tmp_path, request
+):
+    source = Source(float32_file, five_classes, {}, Options(least_runtime="2.14"))
+    write_dynamic(source, tmp_path / "model.tflite")
+    np.save(tmp_path / "pixels.npy", noise[0])
+    python = environment_with(
+        request.config.cache, "tflite-runtime-2.14.0", "tflite-runtime==2.14.0", "numpy<2"
+    )
+    code = """
+import numpy, tflite_runtime.interpreter as tflite
+interpreter = tflite.Interpreter("model.tflite")
+classify = interpreter.get_signature_runner("classify")
+answers = [classify(images=image[None])["probabilities"] for image in numpy.load("pixels.npy")]
+numpy.save("answers.npy", numpy.concatenate(answers))
+"""
+    subprocess.run([python, "-c", code], check=True, cwd=tmp_path)
 
-    assert process.stdout.readline() == "model.tflite ...\n"
-    deadline = time.monotonic() + 60
-    while not list(out.glob(".model-*/*")) and time.monotonic() < deadline:
-        time.sleep(0.01)  # until the new file is being written
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-    assert process.returncode == -signal.SIGKILL
-    assert list(out.glob(".model-*/*"))
-    assert (out / "model.tflite").read_bytes() == b"the earlier file"
-    assert {path.name for path in out.iterdir() if path.name[0] != "."} == {"model.tflite"}
+    answers = np.load(tmp_path / "answers.npy")
+    expected = ask_tflite(Interpreter(str(float32_file)), noise[0])["probabilities"]
+    assert np.abs(answers - expected).max() < 0.02
+    assert (answers.argmax(axis=1) == noise[1]).mean() > 0.95

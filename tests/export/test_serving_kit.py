@@ -10,6 +10,8 @@ import tensorflow as tf
 from google.protobuf import text_format, unknown_fields
 from support.answers import CLASSES, image_files, probabilities
 
+from export.options import Options
+from export.saved_model.serving import write_kit
 from vit_keras.images.decoding import decode_image
 
 pytestmark = pytest.mark.slow
@@ -92,11 +94,47 @@ def test_the_files_are_filled_in_for_the_model(served):
     assert ".:/models/vit_b16:ro" in files["docker-compose.yml"]
 
 
-def test_models_config_is_valid_for_tf_serving(served):
+def parse(text):
+    """models.config -> its one ModelConfig, by TF Serving's own definition."""
     configs = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    (model,) = text_format.Parse(text, configs.ModelServerConfig()).model_config_list.config
+    return model
 
-    text = (served / "models.config").read_text()
-    models = text_format.Parse(text, configs.ModelServerConfig()).model_config_list.config
 
-    assert [(model.name, model.base_path) for model in models] == [("vit_b16", "/models/vit_b16")]
-    assert models[0].model_version_policy.latest.num_versions == 1
+def test_models_config_is_valid_for_tf_serving(served):
+    model = parse((served / "models.config").read_text())
+
+    assert (model.name, model.base_path) == ("vit_b16", "/models/vit_b16")
+    assert model.model_version_policy.latest.num_versions == 1
+    assert dict(model.version_labels) == {"stable": 1}
+
+
+def canary_config(served):
+    """models.config with the lines of the README's canary example."""
+    readme = (served / "README.md").read_text()
+    (lines,) = re.findall(r"```\n(    model_version_policy.*?)```", readme, re.DOTALL)
+    config = (served / "models.config").read_text()
+    return re.sub(r"    model_version_policy.*?(?=  \}\n)", lines, config, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(("versions", "expected"), [(["1"], [1, 2]), (["3", "4", "9"], [4, 9])])
+def test_the_canary_example_labels_two_versions(served_model, versions, expected, tmp_path):
+    for version in versions:
+        (tmp_path / version).mkdir()
+
+    write_kit(served_model, tmp_path / versions[-1], Options())
+
+    model = parse(canary_config(tmp_path))
+    assert list(model.model_version_policy.specific.versions) == expected
+    assert dict(model.version_labels) == dict(zip(("stable", "canary"), expected, strict=True))
+
+
+def test_a_models_config_with_specific_versions_stays(served, served_model, tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "models.config").write_text(canary_config(served))
+    write_kit(served_model, tmp_path / "1", Options())
+    assert (tmp_path / "models.config").read_text() == canary_config(served)
+
+    (tmp_path / "models.config").write_text("# not specific {\n")
+    write_kit(served_model, tmp_path / "1", Options())
+    assert parse((tmp_path / "models.config").read_text()).name == "vit_b16"

@@ -1,5 +1,7 @@
 """Versions of operations in .tflite files are those that TensorFlow's converter writes."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from export.tflite.flatbuffer import operation_name, operator_code, unpack
 from export.tflite.versions import METADATA, set_versions
 
 # The kinds of a converter: what to set.
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "float32": {},
     "float16": {"optimizations": True, "types": [tf.float16]},
     "dynamic": {"optimizations": True},

@@ -74,6 +74,9 @@ def test_answers_with_other_rules_kinds_and_models(case, pictures, serve, chromi
         Preprocessing((500, 400), interpolation="bicubic", **NORMALISATION),
         Preprocessing((500, 700), resize="squash", crop=0.8, **GREY),
         Preprocessing((20, 30), interpolation="bicubic", **GREY),
+        Preprocessing((32, 32), resize="pad", **NORMALISATION),
+        Preprocessing((31, 48), resize="pad", crop=0.8, **NORMALISATION),
+        Preprocessing((500, 400), resize="pad", interpolation="bicubic", **GREY),
     ],
     ids=str,
 )

@@ -101,7 +101,7 @@ def test_a_page_contains_the_exported_tflite_file(run_folder, tmp_path):
     assert f"LiteRT.js {LITERT}" in (page / "NOTICE.txt").read_text()
     assert "Apache License" in (page / "LICENSE.txt").read_text()
     assert not list(page.rglob("*.map"))
-    rows = json.loads((tmp_path / "report.json").read_text())
+    rows = json.loads((tmp_path / "report.json").read_text())["artefacts"]
     assert [row["path"] for row in rows] == ["model_float16.tflite", "web_float16"]
     for key in ("max_difference", "accuracy", "operations"):
         assert rows[0][key] == rows[1][key]

@@ -83,7 +83,7 @@ def test_exports_agree_with_the_model(tuned, tmp_path):
 
     export([model, "--format", "savedmodel", "tflite", "--out", str(tmp_path)])
 
-    rows = json.loads((tmp_path / "report.json").read_text())
+    rows = json.loads((tmp_path / "report.json").read_text())["artefacts"]
     assert [row["format"] for row in rows] == ["savedmodel", "tflite"]
     assert all(row["max_difference"] <= 2e-5 for row in rows)
 

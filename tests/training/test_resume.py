@@ -224,7 +224,7 @@ def test_full_disk_ends_the_run_with_a_one_line_error(photographs, tmp_path):
     assert "Traceback" not in ended.stderr
     path = run / "checkpoints" / "step-"
     message = (
-        rf"Error: the checkpoint {path}\d+.npz cannot be written: .* File too large\. "
+        rf"Error: cannot write {path}\d+.npz: File too large; .*\. "
         rf"When that is repaired, resume with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, ended.stderr.splitlines()[-1])
@@ -245,8 +245,8 @@ def test_run_in_a_folder_that_becomes_read_only_ends_and_keeps_a_checkpoint(
     assert process.returncode == 1
     assert "Traceback" not in errors
     message = (
-        rf"Error: the checkpoint {run}/checkpoints/step-\d+.npz cannot be written: .*Permission "
-        rf"denied.*\. When that is repaired, resume with: python -m training fit --resume {run}"
+        rf"Error: cannot write {run}/checkpoints/step-\d+.npz: Permission denied; "
+        rf".*\. When that is repaired, resume with: python -m training fit --resume {run}"
     )
     assert re.fullmatch(message, errors.splitlines()[-1])
     latest = latest_checkpoint(run / "checkpoints")

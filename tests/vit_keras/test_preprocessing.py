@@ -88,7 +88,7 @@ def test_one_row_images_are_enlarged():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"resize": "pad"}, "resize must be one of squash, crop. Got 'pad'"),
+        ({"resize": "fill"}, "resize must be one of squash, crop, pad. Got 'fill'"),
         ({"interpolation": "nearest"}, "one of bilinear, bicubic"),
         ({"crop": 0.0}, "crop=0.0"),
         ({"std": (1.0, 0.0, 1.0)}, "std above 0"),
@@ -196,7 +196,11 @@ def test_preprocessing_and_models_work_on_another_backend(tmp_path):
 import keras, numpy, tensorflow, vit_keras
 assert keras.backend.backend() == "jax"
 model = vit_keras.build_vit("vit_nano7", num_classes=3, stem="shifted_patches")
-images = numpy.zeros((2, 40, 50, 3), "uint8")
+images = numpy.full((2, 40, 50, 3), 200, "uint8")
+pad = vit_keras.Preprocessing(28, "pad")
+(piped,) = tensorflow.data.Dataset.from_tensors(images[0]).map(pad).as_numpy_iterator()
+assert numpy.allclose(pad(images[0]), piped, atol=1e-5)
+assert (piped[:3] == -1).all() and (piped[3:25] > 0).all() and (piped[25:] == -1).all()
 dataset = tensorflow.data.Dataset.from_tensor_slices(images).map(model.preprocessing).batch(2)
 labels = tensorflow.data.Dataset.from_tensors([0, 1])
 model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -138,6 +138,23 @@ def test_written_folders_load_as_the_same_model(format, tmp_path):
     np.testing.assert_array_equal(again(IMAGES), model(IMAGES))
 
 
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_the_resize_rule_is_written_for_timm(resize, tmp_path):
+    model = tiny_model(preprocessing=Preprocessing((16, 24), resize))
+    save_weights(model, tmp_path / "folder", format="timm")
+
+    assert from_weights(tmp_path / "folder").preprocessing.resize == resize
+
+
+def test_borders_are_refused_for_hugging_face(tmp_path):
+    model = tiny_model(preprocessing=Preprocessing((16, 24), "pad"))
+
+    with pytest.raises(InputError, match="has no preprocessing with resize='pad'"):
+        save_weights(model, tmp_path / "folder", format="huggingface")
+
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_single_file_is_written_by_its_suffix(tmp_path):
     model = tiny_model()
     save_weights(model, tmp_path / "model.safetensors", format="timm")

@@ -31,8 +31,8 @@ class ModelOptions:
         config: further fields of ViTConfig; --set model.FIELD=VALUE.
         weights: pre-trained weights to start from, a source as `vit_keras.from_weights` takes it;
             the model is then the one the weights were trained in, with a new head.
-        resize: rule of Preprocessing, "crop" or "squash"; None for the weights' own, or
-            "crop".
+        resize: rule of Preprocessing, "crop", "squash" or "pad" (with black borders); None for the
+            weights' own, or "crop".
         crop_fraction: of Preprocessing; None for the weights' own, or 1.0.
         interpolation: of Preprocessing; None for the weights' own, or "bilinear".
         mean: of the pixels, as a fraction of 255, one number for all channels or one for each;

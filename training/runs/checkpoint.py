@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from training.data.examples import Examples
+from vit_keras.utils.errors import WriteError
 from vit_keras.utils.files import replacing
 
 CHECKPOINTS_KEPT = 2
@@ -61,6 +62,8 @@ class Checkpoint:
                 with zipfile.ZipFile(temporary) as archive:
                     if broken := archive.testzip():
                         raise OSError(f"{broken} is not what was written")
+        except WriteError:
+            raise
         except OSError as error:
             raise OSError(f"the checkpoint {path} cannot be written: {error}") from error
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import keras
 
@@ -9,8 +10,46 @@ from vit_keras.utils.checks import as_image_size
 from vit_keras.utils.errors import InputError
 from vit_keras.utils.types import ImageSize, Shape, Tensor
 
-RESIZES = ("squash", "crop")
+RESIZES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+class Letterbox(keras.layers.Resizing):
+    """Resizes whole images until they fit, and adds black borders; arguments as for Resizing.
+
+    (height, width, channels), or with a batch axis, to the layer's height and width. Resizing with
+    pad_to_aspect_ratio pads first: an image of one row of pixels would take all memory.
+
+    `self.backend` is TensorFlow inside tf.data, on every Keras backend.
+    """
+
+    def transform_images(
+        self, images: Tensor, transformation: Any = None, training: bool = True
+    ) -> Tensor:
+        """Computes what the layer returns."""
+        *batch, height, width, channels = self.backend.shape(images)
+        rows = self._fitted(height, width, self.height, self.width)
+        columns = self._fitted(width, height, self.width, self.height)
+        resized = self.backend.image.resize(
+            images, (rows, columns), self.interpolation, antialias=self.antialias
+        )
+        top, left = (self.height - rows) // 2, (self.width - columns) // 2
+        borders = (
+            (top, self.height - rows - top),
+            (left, self.width - columns - left),
+            (0, 0),
+        )
+        padded = self.backend.numpy.pad(resized, (*((0, 0) for _ in batch), *borders))
+        return self.backend.numpy.reshape(padded, (*batch, self.height, self.width, channels))
+
+    def _fitted(self, side, other, limit, other_limit):
+        """A side of the resized image: as the other one fills its limit, but not above `limit`."""
+        if isinstance(side, int) and isinstance(other, int):
+            fitted = (2 * side * other_limit + other) // (2 * other)  # rounds half up
+            return min(max(fitted, 1), limit)
+        side, other = (self.backend.cast(value, "int64") for value in (side, other))
+        fitted = (2 * side * other_limit + other) // (2 * other)
+        return self.backend.cast(self.backend.numpy.clip(fitted, 1, limit), "int32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +58,9 @@ class Preprocessing:
 
     Attributes:
         image_size: (height, width) of the result, pixels; an int for a square.
-        resize: "crop" keeps the aspect ratio and crops the longer side; "squash" stretches the
-            whole image to the new shape.
+        resize: "crop" keeps the aspect ratio and crops the longer side; "pad" keeps it and adds
+            black borders to the shorter side (letterbox); "squash" stretches the whole image to
+            the new shape.
         crop: fraction of the resized image's sides kept around its centre, in (0, 1]; 0.875
             resizes to 256 pixels and keeps 224.
         interpolation: "bilinear" or "bicubic", antialiased when the image shrinks.
@@ -83,7 +123,7 @@ class Preprocessing:
         return tuple(shape[-3:-1]) == self.image_size and self.crop == 1
 
     def to_size(self, images: Tensor) -> Tensor:
-        """Resizes and crops images to image_size.
+        """Resizes and crops or pads images to image_size.
 
         Args:
             images: (height, width, channels), or with a batch axis, 0..255.
@@ -116,7 +156,8 @@ class Preprocessing:
     @functools.cached_property
     def _resize(self) -> keras.layers.Layer:
         height, width = (round(side / self.crop) for side in self.image_size)
-        return keras.layers.Resizing(
+        layer = Letterbox if self.resize == "pad" else keras.layers.Resizing
+        return layer(
             height,
             width,
             self.interpolation,

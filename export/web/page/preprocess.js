@@ -8,10 +8,11 @@ const KERNELS = {
   // Keys (1981) with a = -1/2
   bicubic: [2, (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((2.5 - 0.5 * x) * x - 4) * x + 2)],
 };
+const BORDER = { first: 0, weights: [] }; // a span of no pixels: black
 const STRIP = 256; // rows per canvas: one for a whole photograph is too large on some phones
 
 /**
- * Resizes and crops a picture as the model was trained to see it.
+ * Resizes and crops or pads a picture as the model was trained to see it.
  *
  * @param bitmap ImageBitmap, upright.
  * @param rule content of preprocessing.json.
@@ -36,23 +37,27 @@ export function preprocess(bitmap, rule) {
   return new Uint8Array(new Uint8ClampedArray(resized).buffer); // rounds and clamps
 }
 
-/** The part of a picture that the model sees: {x, y, width, height} in pixels, with fractions. */
+/**
+ * The part of a picture that the model sees: {x, y, width, height} in pixels, with fractions. With
+ * the rule "pad" it is larger than the picture.
+ */
 export function visibleRegion(bitmap, rule) {
-  const { cut, size, start } = plan(bitmap, rule);
+  const { cut, inner, start } = plan(bitmap, rule);
   const [height, width] = rule.image_size;
   return {
-    x: cut.x + (start[1] / size[1]) * cut.width,
-    y: cut.y + (start[0] / size[0]) * cut.height,
-    width: (width / size[1]) * cut.width,
-    height: (height / size[0]) * cut.height,
+    x: cut.x + (start[1] / inner[1]) * cut.width,
+    y: cut.y + (start[0] / inner[0]) * cut.height,
+    width: (width / inner[1]) * cut.width,
+    height: (height / inner[0]) * cut.height,
   };
 }
 
 /**
  * Applies the rule to the size of a picture.
  *
- * The region `cut` is resized to `size` (rows, columns); the model's image_size is cropped from the
- * result at `start`. `down` and `across` are the spans of the cropped rows and columns.
+ * The region `cut` is resized to `inner` (rows, columns), which the rule "pad" surrounds with black
+ * borders up to `size`; the model's image_size is cropped from that, at `start` from the corner of
+ * `inner`. `down` and `across` are the spans of the cropped rows and columns.
  */
 function plan(bitmap, { image_size: cropped, resize, crop, interpolation }) {
   const size = cropped.map((side) => roundHalfToEven(side / crop));
@@ -64,12 +69,23 @@ function plan(bitmap, { image_size: cropped, resize, crop, interpolation }) {
     return Math.max(1, Math.min(whole[axis], Math.trunc(side)));
   };
   const [height, width] = resize === "crop" ? [fitting(0), fitting(1)] : whole;
-  const start = size.map((side, axis) => Math.floor((side - cropped[axis]) / 2));
-  const croppedSpans = (length, axis) =>
-    spans(length, size[axis], interpolation).slice(start[axis], start[axis] + cropped[axis]);
+  // As one side fills the result, the other one in proportion, rounded half up.
+  const shrunk = (axis) => {
+    const other = 1 - axis;
+    const side = (2 * whole[axis] * size[other] + whole[other]) / (2 * whole[other]);
+    return Math.min(Math.max(1, Math.floor(side)), size[axis]);
+  };
+  const inner = resize === "pad" ? [shrunk(0), shrunk(1)] : size;
+  const start = size.map(
+    (side, axis) => ((side - cropped[axis]) >> 1) - ((side - inner[axis]) >> 1),
+  );
+  const croppedSpans = (length, axis) => {
+    const all = spans(length, inner[axis], interpolation);
+    return Array.from({ length: cropped[axis] }, (_, index) => all[start[axis] + index] ?? BORDER);
+  };
   return {
     cut: { x: (whole[1] - width) >> 1, y: (whole[0] - height) >> 1, width, height },
-    size,
+    inner,
     start,
     down: croppedSpans(height, 0),
     across: croppedSpans(width, 1),

@@ -1,6 +1,7 @@
 """A model -> the settings files of Hugging Face's ViT or DeiT."""
 
 from vit_keras.model import ViT
+from vit_keras.utils.errors import InputError
 from vit_keras.weights.families.huggingface import BICUBIC, BILINEAR
 
 _GELU_NAMES = {"exact": "gelu", "tanh": "gelu_pytorch_tanh", "quick": "quick_gelu"}
@@ -45,6 +46,11 @@ def _config(model):
 
 
 def _preprocessor_config(preprocessing):
+    if preprocessing.resize == "pad":
+        raise InputError(
+            "Hugging Face's ViT has no preprocessing with resize='pad'. Save the weights with "
+            "format='timm'."
+        )
     height, width = preprocessing.image_size
     # The image size before a crop.
     resized = [round(side / preprocessing.crop) for side in (height, width)]

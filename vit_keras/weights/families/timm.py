@@ -95,6 +95,8 @@ _OTHER_MODELS = re.compile(
 )
 _TOWER = "visual.trunk."
 POOLINGS = {"token": "cls", "avg": "mean", "map": "map"}
+# crop_mode: resize of Preprocessing. timm's borders have the mean colour, this project's are black.
+CROP_MODES = {"center": "crop", "squash": "squash", "border": "pad"}
 GELUS = {"gelu": "exact", "gelu_tanh": "tanh", "quick_gelu": "quick"}
 
 
@@ -241,12 +243,12 @@ def _preprocessing(published, arrays):
     else:
         usual = HALF
     bilinear = published.text("interpolation", "bicubic") == "bilinear"
-    squash = published.text("crop_mode", "center") == "squash"
+    crop_mode = published.text("crop_mode", "center")
     return {
         "mean": published.numbers("mean", usual["mean"]),
         "std": published.numbers("std", usual["std"]),
         "crop": published.number("crop_pct", 0.9, at_most=1),
-        "resize": "squash" if squash else "crop",
+        "resize": CROP_MODES.get(crop_mode, "crop"),
         "interpolation": "bilinear" if bilinear else "bicubic",
     }
 

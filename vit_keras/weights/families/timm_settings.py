@@ -1,7 +1,7 @@
 """A model -> config.json of timm's hub."""
 
 from vit_keras.model import ViT
-from vit_keras.weights.families.timm import GELUS, POOLINGS
+from vit_keras.weights.families.timm import CROP_MODES, GELUS, POOLINGS
 
 
 def timm_settings(model: ViT) -> dict:
@@ -65,7 +65,7 @@ def _pretrained_cfg(model):
         "std": list(preprocessing.std),
         "interpolation": preprocessing.interpolation,
         "crop_pct": preprocessing.crop,
-        "crop_mode": "squash" if preprocessing.resize == "squash" else "center",
+        "crop_mode": {rule: mode for mode, rule in CROP_MODES.items()}[preprocessing.resize],
     }
     if model.class_names:
         settings["label_names"] = list(model.class_names)

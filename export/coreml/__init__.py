@@ -1,0 +1,1 @@
+"""ViT -> .mlpackage, for Core ML."""
