@@ -23,7 +23,7 @@ from export.source import Source
 from export.tflite.quantize import WEIGHTS, Plan, StaticQuantizer
 from export.tflite.statistics import STATISTICS, THREADS
 
-SCANNED = 32  # images on which plans are compared
+SCANNED = 16  # images on which plans are compared
 GOOD_ENOUGH = 0.01  # distance from float32, of a classifier the probability that moves
 
 
