@@ -60,8 +60,8 @@ class ModelFile(context: Context) {
         return RectF(left, top, 1 - left, 1 - top)
     }
 
-    /** The model's input for an upright image: red, green, blue of each pixel, row by row. */
-    fun pixels(image: Bitmap): ByteBuffer {
+    /** The model's input for an upright image: red, green, blue of each pixel, from 0 to 255. */
+    fun pixels(image: Bitmap): FloatArray {
         val padded = padded(image)
         val region = region(padded)
         var cropped = Bitmap.createBitmap(
@@ -79,11 +79,13 @@ class ModelFile(context: Context) {
         val colours = IntArray(width * height)
         Bitmap.createScaledBitmap(cropped, width, height, true)
             .getPixels(colours, 0, width, 0, 0, width, height)
-        val buffer = ByteBuffer.allocateDirect(3 * colours.size)
-        for (colour in colours) {
-            buffer.put((colour shr 16).toByte()).put((colour shr 8).toByte()).put(colour.toByte())
+        return FloatArray(3 * colours.size) {
+            val colour = colours[it / 3]
+            when (it % 3) {
+                0 -> Color.red(colour)
+                1 -> Color.green(colour)
+                else -> Color.blue(colour)
+            }.toFloat()
         }
-        buffer.rewind()
-        return buffer
     }
 }

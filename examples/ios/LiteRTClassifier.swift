@@ -1,17 +1,29 @@
-// CGImage -> (label, probability), best first, by LiteRT
+// CGImage -> (label, probability), best first, by LiteRT on the GPU, or on the CPU without one
 
 import CoreGraphics
 import Foundation
 import TensorFlowLite
 
+/// For files of `--input-type float32`.
 final class LiteRTClassifier {
+    let usesGPU: Bool  // for logs
     private let model: ModelFile
     private let interpreter: Interpreter
 
     init(model: ModelFile) throws {
         self.model = model
-        interpreter = try Interpreter(modelPath: model.path)
+        // Without Metal, as in the simulator, or if it fails to compile, the GPU's throws.
+        let onGPU = try? Self.interpreter(of: model, delegates: [MetalDelegate()])
+        usesGPU = onGPU != nil
+        interpreter = try onGPU ?? Self.interpreter(of: model, delegates: nil)
+    }
+
+    private static func interpreter(of model: ModelFile, delegates: [Delegate]?) throws
+        -> Interpreter
+    {
+        let interpreter = try Interpreter(modelPath: model.path, delegates: delegates)
         try interpreter.allocateTensors()
+        return interpreter
     }
 
     func classify(_ image: CGImage) throws -> [(label: String, probability: Float)] {

@@ -59,7 +59,7 @@ struct ModelFile {
             x: (1 - horizontal) / 2, y: (1 - vertical) / 2, width: horizontal, height: vertical)
     }
 
-    /// The model's input for an upright image: red, green, blue of each pixel, row by row.
+    /// The model's input for an upright image: red, green, blue of each pixel, 0 to 255, as Float.
     func pixels(of image: CGImage) -> Data? {
         let (height, width) = (rule.image_size[0], rule.image_size[1])
         guard let padded = padded(image) else { return nil }
@@ -78,6 +78,8 @@ struct ModelFile {
             context.draw(cropped, in: CGRect(x: 0, y: 0, width: width, height: height))
             return true
         }
-        return drawn ? Data(colours.indices.filter { $0 % 4 < 3 }.map { colours[$0] }) : nil
+        guard drawn else { return nil }
+        let pixels = colours.indices.filter { $0 % 4 < 3 }.map { Float(colours[$0]) }
+        return pixels.withUnsafeBufferPointer { Data(buffer: $0) }
     }
 }

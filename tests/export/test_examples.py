@@ -1,14 +1,17 @@
-"""The phone examples use the names, shapes and cropping of a real export."""
+"""The phone examples use the names, shapes, types and cropping of a real export."""
 
 import json
 import pathlib
 import re
+import shlex
 import zipfile
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from export.__main__ import main
+from export.checks.run_standalone import ask_tflite
 from vit_keras import Preprocessing
 from vit_keras.images.preprocessing import RESIZES
 
@@ -27,7 +30,7 @@ def test_every_string_in_the_code_is_a_name_in_the_export(exported):
     names.update(signature["inputs"], signature["outputs"], ("\\n", ""))
 
     assert signature == {"inputs": ["images"], "outputs": ["probabilities"]}
-    assert len(SOURCES) == 6
+    assert len(SOURCES) == 7
     for file, text in TEXTS.items():
         assert set(re.findall('"(.*?)"', text)) <= names, file
     for file in MODEL_FILES:
@@ -39,7 +42,26 @@ def test_every_string_in_the_code_is_a_name_in_the_export(exported):
 def test_the_code_contains_no_image_size():
     for path, text in TEXTS.items():
         numbers = {int(number) for number in re.findall(r"(?<![\w.])\d+", text)}
-        assert numbers <= {0, 1, 2, 3, 4, 5, 8, 16}, path  # 8 and 16 are bits
+        assert numbers <= {0, 1, 2, 3, 4, 5, 8}, path  # 8 is bits
+
+
+@pytest.mark.slow
+def test_the_command_in_the_readme_writes_the_file_that_the_code_takes(exported, tmp_path):
+    (command,) = re.findall("^python -m export (.*)$", (EXAMPLES / "README.md").read_text(), re.M)
+    words = shlex.split(command)
+    words[0], words[-1] = str(exported / "model.keras"), str(tmp_path)
+
+    main([*words, "--allow-drop"])
+
+    interpreter = Interpreter(str(tmp_path / "model_float16.tflite"))
+    (images,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert images["dtype"] is probabilities["dtype"] is np.float32
+    # `ModelFile` gives pixels of 0 to 255: the answers are those of a file of uint8 pixels.
+    pixels = np.random.default_rng(0).integers(0, 256, images["shape"], "uint8")
+    runner = interpreter.get_signature_runner()
+    answer = runner(images=pixels.astype("float32"))["probabilities"]
+    uint8_file = Interpreter(str(exported / "out" / "model.tflite"))
+    assert np.abs(answer - ask_tflite(uint8_file, pixels)["probabilities"]).max() < 0.01
 
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: path.suffix)

@@ -18,7 +18,7 @@ import vit_keras
 from export.endpoints import inference_model
 from export.options import Options
 from export.tflite.convert import convert_in_subprocess, write_tflite
-from export.tflite.flatbuffer import count_operations
+from export.tflite.flatbuffer import count_operations, read_model
 from vit_keras import InputError, Preprocessing
 
 
@@ -56,6 +56,23 @@ def test_shapes_are_static_and_the_file_contains_its_labels(exported, exported_m
         assert attached.read("labels.txt").decode().split("\n")[:-1] == list(CLASSES)
         rule = json.loads(attached.read("preprocessing.json"))
     assert Preprocessing(**rule) == exported_model.preprocessing
+
+
+def test_tensors_have_the_names_of_the_signature(exported):
+    interpreter = Interpreter(str(exported / "out" / "model.tflite"))
+
+    assert [tensor["name"] for tensor in interpreter.get_input_details()] == ["images"]
+    assert [tensor["name"] for tensor in interpreter.get_output_details()] == ["probabilities"]
+    assert interpreter.get_signature_list() == {
+        "classify": {"inputs": ["images"], "outputs": ["probabilities"]}
+    }
+
+
+def test_operations_have_their_number_in_both_fields(quantized_files):
+    for path in quantized_files.values():
+        for code in read_model(path).operatorCodes:
+            assert code.builtinCode > 0 or code.deprecatedBuiltinCode == 0  # 0 is an addition
+            assert code.deprecatedBuiltinCode == min(code.builtinCode, 127)
 
 
 @pytest.mark.slow
