@@ -4,9 +4,12 @@ Those without a description here are fields of `Options`. This file imports noth
 so that `import export` does not.
 """
 
-from typing import TypedDict
+from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Keywords(TypedDict, total=False):

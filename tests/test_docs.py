@@ -98,12 +98,12 @@ def arguments_of(words):
 def check_arguments(package, arguments):
     """Parses a command line, its recipe and settings included; runs nothing."""
     if package == "export":
-        from export.__main__ import _names, _parser
-        from export.formats import FORMATS, KINDS
+        from export.__main__ import _parser
+        from export.selection import select_formats, select_quantizations
 
         parsed = _parser().parse_args(arguments)
-        _names(parsed.format, FORMATS, "export format")
-        _names(parsed.quantization, KINDS, "quantization")
+        select_formats(parsed.format)
+        select_quantizations(parsed.quantization)
         return
     from training.__main__ import _recipe
     from training.arguments import build_parser
