@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -64,11 +64,14 @@ def fit_head(
             for examples in (train, validation)
         )
         probes = list(fit_probes(features, validation_features, class_weights))
-        best = min(
-            probes, key=lambda probe: (-probe.scores["val_accuracy"], probe.scores["val_loss"])
-        )
+        best = best_probe(probes)
         head.set_weights((best.kernel, best.bias))
     return probes, best
+
+
+def best_probe(probes: Iterable[Probe]) -> Probe:
+    """The probe with the best validation accuracy, and of these the least validation loss."""
+    return min(probes, key=lambda probe: (-probe.scores["val_accuracy"], probe.scores["val_loss"]))
 
 
 def write_probes(path: pathlib.Path, probes: list[Probe]) -> None:
