@@ -26,12 +26,17 @@ FUNCTIONS = {
 }
 
 
+def types_of(known):
+    """{keyword: type} of a TypedDict, whose file does not import NumPy."""
+    return typing.get_type_hints(known, localns={"np": np})
+
+
 def test_every_format_has_a_function_that_documents_its_keywords():
     assert set(FUNCTIONS) == set(FORMATS)
     for function, known in FUNCTIONS.values():
         documented = (inspect.getdoc(function) or "").split("keywords: ")[1]
         names = documented.removesuffix(".").replace(",", " ").split()
-        assert names == list(typing.get_type_hints(known))
+        assert names == list(types_of(known))
         assert function.__annotations__["keywords"] == f"Unpack[{known.__name__}]"
 
 
@@ -41,7 +46,7 @@ def test_keywords_are_fields_of_options_or_arguments_of_an_export():
 
     used: dict[str, typing.Any] = {}
     for _, known in FUNCTIONS.values():
-        used |= typing.get_type_hints(known)
+        used |= types_of(known)
     assert used.keys() - fields.keys() == {"merge_tokens", "data", "data_dir", "count"} <= arguments
     assert {name: used[name] for name in fields} == fields
     assert set(fields) == {field.name for field in dataclasses.fields(Options)}
