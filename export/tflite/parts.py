@@ -59,7 +59,9 @@ def find_parts(path: str | pathlib.Path, bits: int) -> list[Part]:
 
 def _part_of(operation, tensor):
     if operation in WEIGHTED:
-        return layer_of(tensor)
+        layer = layer_of(tensor)
+        if not re.fullmatch(r"block_\d+", layer):  # a block's own matrix is that of merging
+            return layer
     return next(
         name
         for name, (layers, operations) in PARTS.items()
