@@ -2,14 +2,12 @@
 
 import pathlib
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from export.tflite.flatbuffer import (
-    add_constant,
     drop_unused_tensors,
+    make_reshape,
     operator_code,
-    operator_index,
     pack,
     read_model,
 )
@@ -99,20 +97,9 @@ class RowsRewrite:
                 source = operator.inputs[0] if is_reshape else output
                 if output in used or not is_reshape:
                     operators.append(operator)
-                operators.append(self._reshape(source, self.lifted[output]))
+                operators.append(make_reshape(self.model, self.graph, source, self.lifted[output]))
                 continue
             operators.append(operator)
             if matrices.get(output) in used:
-                operators.append(self._reshape(output, matrices[output]))
+                operators.append(make_reshape(self.model, self.graph, output, matrices[output]))
         self.graph.operators = operators
-
-    def _reshape(self, source: int, result: int) -> schema.OperatorT:
-        """The operation that gives one tensor another one's shape."""
-        tensor = self.graph.tensors[result]
-        shape = np.array(tensor.shape, "int32")
-        constant = add_constant(self.model, self.graph, shape, tensor.name + b"/shape")
-        code = operator_index(self.model, Op.RESHAPE)
-        operator = schema.OperatorT(code, [source, constant], [result])
-        operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
-        operator.builtinOptions = schema.ReshapeOptionsT(shape)
-        return operator
